@@ -181,14 +181,18 @@ export {
 export { sgd, type SgdOptions } from "./core/optim/sgd.ts";
 export type { WeightDecayOptions } from "./core/optim/weight_decay.ts";
 export type {
+  AnySignal,
   Component,
   ComponentCost,
   FreezePolicy,
   Json,
   Look,
+  Measurable,
   Reason,
   RunInfo,
   Signal,
+  SignalDefinition,
+  SignalTerms,
 } from "./core/policy.ts";
 export * from "./core/train/types.ts";
 export * from "./core/train/memory.ts";

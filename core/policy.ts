@@ -4,43 +4,108 @@
  * @module
  */
 
+import type { Tensor } from "./tensor.ts";
 import type { Path } from "./tree.ts";
 
 /** Anything that survives `JSON.parse(JSON.stringify(value))`; policy state is saved with every checkpoint. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /**
- * One number per component and step, measured on the GPU by the kernel that updates the weights.
+ * A number for each component and step, measured on the GPU by the kernel that updates the weights.
  *
  * - `gradNorm`: `sum |g_t|`
  * - `gradSquare`: `sum g_t^2`
  * - `gradDelta`: `sum |g_t - g_{t-1}|`, needs the previous gradient (4 bytes an element)
+ * - `gradDot`: the cosine of `g_t` and `g_{t-1}`, 1 for one direction and 0 for unrelated ones; needs the previous gradient
  * - `weightDelta`: `sum |W_t - W_{t-1}|`
+ * - `weightNorm`: `sqrt(sum W_{t-1}^2)`, of the weights that the gradient is taken at
+ * - `updateNorm`: `sqrt(sum (W_t - W_{t-1})^2)`
  * - `benefit`: `sum |g_t (W_t - W_{t-1})|`, the first-order change of the loss by the step, element by element
- * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; the optimizer
- *   must keep them. Their ratio tells signal from noise.
+ * - `firstMoment`, `secondMoment`: `sum m_t^2` and `sum v_t` of Adam's moments, before bias correction; where the optimizer
+ *   keeps none, training does. Their ratio tells signal from noise.
+ * - `activationNorm`: `sqrt(sum y^2)` over the output of the component for all samples of the step; of accumulated batches, for
+ *   those with labels. It costs launches that read the outputs once more
  *
- * `g` is the gradient before clipping. Sums are not normalised.
+ * `g` is the gradient before clipping. Nothing is normalised by size.
  */
 export type Signal =
   | "gradNorm"
   | "gradSquare"
   | "gradDelta"
+  | "gradDot"
   | "weightDelta"
+  | "weightNorm"
+  | "updateNorm"
   | "benefit"
   | "firstMoment"
-  | "secondMoment";
+  | "secondMoment"
+  | "activationNorm";
 
-/** All signals. */
+/** All built-in signals. */
 export const SIGNALS: readonly Signal[] = [
   "gradNorm",
   "gradSquare",
   "gradDelta",
+  "gradDot",
   "weightDelta",
+  "weightNorm",
+  "updateNorm",
   "benefit",
   "firstMoment",
   "secondMoment",
+  "activationNorm",
 ];
+
+/** What a policy measures: a built-in signal by its name, or one of its own, which `defineSignal` makes. */
+export type AnySignal = Signal | SignalDefinition;
+
+/** What a signal may be made of: values of one parameter in one step, f32 of its shape. */
+export interface Measurable {
+  /** Dotted name of the parameter. */
+  readonly path: Path;
+  /** Its values before the step. */
+  readonly weight: Tensor;
+  /** Its gradient before clipping. */
+  readonly gradient: Tensor;
+  /** What the step adds to it. */
+  readonly update: Tensor;
+  /** Its gradient in the step before, NaN in the first one. */
+  readonly previousGradient: Tensor;
+  /** Its moments after the step, by what the signal says that it needs. */
+  readonly moments: { readonly [need: string]: Tensor };
+}
+
+/** A signal as steps measure it: numbers that are summed up on the GPU, and what the host makes of them. */
+export interface SignalDefinition {
+  /** Its name in `read`, in looks and in logs. */
+  readonly name: string;
+  /**
+   * What it needs besides weight, gradient and update: `previousGradient`, and moments of the optimizer by their meaning
+   * (`firstMoment`) or their name.
+   */
+  readonly needs: readonly string[];
+  /** Whether training stops where it is not finite; false when absent. */
+  readonly finite?: boolean;
+  /** What is summed up for a parameter; null for nothing. */
+  terms(of: Measurable): SignalTerms | null;
+}
+
+/** What a signal sums up for a parameter. */
+export interface SignalTerms {
+  /** Tensors, each of which is summed to a number. */
+  readonly sums: readonly Tensor[];
+  /** How each number goes together with those of other parameters of the component; null where it must be the only one. */
+  readonly joins: readonly ("sum" | "max" | null)[];
+  /** The reading of a component, from its numbers and the elements of its parameters. */
+  readonly value: (numbers: readonly number[], size: number) => number;
+  /** Equal for parameters whose numbers go together. */
+  readonly form: string;
+}
+
+/** The name of a signal. */
+export function signalName(signal: AnySignal): string {
+  return typeof signal === "string" ? signal : signal.name;
+}
 
 /** A unit that freezes as one: a weight with its bias, the LoRA pair of a projection, a norm, an embedding. */
 export interface Component {
@@ -114,8 +179,8 @@ export interface Look {
   readonly metrics?: { readonly [name: string]: readonly number[] };
   /** Learning rate of each step; NaN when the optimizer has none. */
   readonly learningRate: readonly number[];
-  /** `readings[signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
-  readonly readings: { readonly [S in Signal]?: { readonly [path: Path]: readonly number[] } };
+  /** `readings[name of a signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
+  readonly readings: { readonly [signal: string]: { readonly [path: Path]: readonly number[] } };
   /**
    * The steps that changed nothing, as gradients overflowed in f16 or the batch has no labels; their readings are NaN. Absent
    * when everything is stored as f32 and all batches have labels.
@@ -154,13 +219,13 @@ export interface FreezePolicy<S extends Json = Json> {
   /** Prints as its own composition: the configuration is the log. */
   readonly name: string;
   /** The signals that each step measures; nothing else is measured. */
-  readonly signals: readonly Signal[];
+  readonly signals: readonly AnySignal[];
   /**
    * Paths of the components to measure a signal for; all when absent. Readings of the others are NaN, and cost neither
    * time nor memory. Training asks once, at the first batch of a run or of a resumed one, so the answer may depend only on
    * the components. Each path must be that of a component.
    */
-  measured?(signal: Signal, components: readonly Component[]): readonly Path[];
+  measured?(signal: AnySignal, components: readonly Component[]): readonly Path[];
   /** The state before the first step. */
   init(components: readonly Component[], run: RunInfo): S;
   /** The state after a look. */
@@ -171,8 +236,8 @@ export interface FreezePolicy<S extends Json = Json> {
    */
   frozen(state: S): readonly Path[];
   /**
-   * Frozen components that the next steps measure without training them: they get a gradient, and the signals that need
-   * nothing else, `gradNorm` and `gradSquare`. None when absent. Components that are active are left out.
+   * Frozen components that the next steps measure without training them: they get a gradient, and the signals that are made
+   * of gradient and weight alone, such as `gradNorm` and `gradSquare`. None when absent. Components that are active are left out.
    */
   probed?(state: S): readonly Path[];
   /**

@@ -1,5 +1,5 @@
 import { InputError } from "../core/errors.ts";
-import type { FreezePolicy, Signal } from "../core/policy.ts";
+import { type AnySignal, type FreezePolicy, signalName } from "../core/policy.ts";
 import { addReading, type Average } from "./average.ts";
 import { type Normalise, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
@@ -51,12 +51,14 @@ export interface AutoTauOptions {
  * assertEquals(policy.frozen(state), ["a"]); // below the median, 2
  * ```
  */
-export function autoTau(signal: Signal, options: AutoTauOptions = {}): FreezePolicy {
+export function autoTau(signal: AnySignal, options: AutoTauOptions = {}): FreezePolicy {
   const { alpha = 0.5, quantile = 0.5, window = 0.05, normalise = "none" } = options;
   const within = (name: keyof AutoTauOptions, holds: boolean, rule: string): void => {
     if (holds) return;
     throw new InputError(
-      `Cannot find a threshold for "${signal}" as "${name}" must be ${rule}: got ${options[name]}`,
+      `Cannot find a threshold for "${signalName(signal)}" as "${name}" must be ${rule}: got ${
+        options[name]
+      }`,
     );
   };
   within("alpha", alpha >= 0 && alpha <= 1, "a share of all steps, 0 to 1");
@@ -80,7 +82,9 @@ export function autoTau(signal: Signal, options: AutoTauOptions = {}): FreezePol
     next(state, { step, learningRate, read }) {
       if (normalise === "lr*size" && Number.isNaN(learningRate)) {
         throw new InputError(
-          `Cannot normalise "${signal}" of step ${step} by "lr*size" as the optimizer has no learning rate: ` +
+          `Cannot normalise "${
+            signalName(signal)
+          }" of step ${step} by "lr*size" as the optimizer has no learning rate: ` +
             `use "size" or "none"`,
         );
       }

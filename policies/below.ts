@@ -1,5 +1,5 @@
 import { InputError } from "../core/errors.ts";
-import type { FreezePolicy, Signal } from "../core/policy.ts";
+import { type AnySignal, type FreezePolicy, signalName } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 import { labelOfThreshold, type Threshold, thresholdsOf } from "./threshold.ts";
 
@@ -57,10 +57,10 @@ export interface BelowOptions {
  * assertEquals(policy.frozen(next), ["text.0.up"]);
  * ```
  */
-export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}): FreezePolicy {
+export function below(signal: AnySignal, tau: Threshold, options: BelowOptions = {}): FreezePolicy {
   const { normalise = "none" } = options;
   const label = readingLabel(signal, normalise);
-  const name = `below(${label}, ${labelOfThreshold(tau, signal)})`;
+  const name = `below(${label}, ${labelOfThreshold(tau, signalName(signal))})`;
   return definePolicy({
     name,
     signals: [signal],
@@ -76,7 +76,9 @@ export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}
     next({ components }, { step, learningRate, read }) {
       if (normalise === "lr*size" && Number.isNaN(learningRate)) {
         throw new InputError(
-          `Cannot normalise "${signal}" of step ${step} by "lr*size" as the optimizer has no learning rate: ` +
+          `Cannot normalise "${
+            signalName(signal)
+          }" of step ${step} by "lr*size" as the optimizer has no learning rate: ` +
             `use "size" or "none"`,
         );
       }
@@ -101,6 +103,6 @@ export function below(signal: Signal, tau: Threshold, options: BelowOptions = {}
 type Readings = { readonly [path: string]: { readonly value: number; readonly limit: number } };
 
 /** The name of a normalised signal. */
-export function readingLabel(signal: Signal, normalise: Normalise = "none"): string {
-  return signal + { none: "", size: "/size", "lr*size": "/(lr*size)" }[normalise];
+export function readingLabel(signal: AnySignal, normalise: Normalise = "none"): string {
+  return signalName(signal) + { none: "", size: "/size", "lr*size": "/(lr*size)" }[normalise];
 }

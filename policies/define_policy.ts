@@ -1,5 +1,14 @@
 import { InputError } from "../core/errors.ts";
-import type { Component, FreezePolicy, Json, Look, Reason, RunInfo, Signal } from "../core/policy.ts";
+import {
+  type AnySignal,
+  type Component,
+  type FreezePolicy,
+  type Json,
+  type Look,
+  type Reason,
+  type RunInfo,
+  signalName,
+} from "../core/policy.ts";
 
 /** A look of a single step. */
 export interface StepLook {
@@ -12,12 +21,12 @@ export interface StepLook {
   /** Validation loss after the step; NaN when none was computed, undefined when training has no validation data. */
   readonly validation?: number;
   /**
-   * The reading of a component, by its path.
+   * The reading of a component, by its path. A signal of one's own is what defines it, or its name.
    *
    * @returns The reading; NaN when it was not measured
    * @throws {InputError} When the policy does not declare the signal
    */
-  read(signal: Signal, path: string): number;
+  read(signal: AnySignal | (string & Record<never, never>), path: string): number;
   /** The same step as a {@link Look}, to hand to an inner policy. */
   readonly look: Look;
 }
@@ -27,12 +36,12 @@ export interface PolicyDefinition<S extends Json> {
   /** Printed in logs; write it as the call that makes the policy. */
   readonly name: string;
   /** What each step measures; nothing when absent. */
-  readonly signals?: readonly Signal[];
+  readonly signals?: readonly AnySignal[];
   /**
    * Paths of the components to measure a signal for; all that it is shown when absent. Measuring costs time, and
    * `gradDelta` a copy of the gradient.
    */
-  readonly measured?: (signal: Signal, components: readonly Component[]) => readonly string[];
+  readonly measured?: (signal: AnySignal, components: readonly Component[]) => readonly string[];
   /** The state before the first step. JSON: it is saved with every checkpoint. */
   readonly init: (components: readonly Component[], run: RunInfo) => S;
   /** The state after a step. */
@@ -93,6 +102,7 @@ export interface PolicyDefinition<S extends Json> {
  */
 export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): FreezePolicy<S> {
   const { name, signals = [], measured, init, next, frozen, probed, stopped, best, reason } = definition;
+  const names = signals.map(signalName);
 
   function stepOf(look: Look, i: number): StepLook {
     return {
@@ -101,14 +111,13 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
       learningRate: look.learningRate[i],
       validation: look.validation?.[i],
       read(signal, path) {
-        if (!signals.includes(signal)) {
+        const asked = typeof signal === "string" ? signal : signal.name;
+        if (!names.includes(asked)) {
           throw new InputError(
-            `Cannot read "${signal}" as "${name}" does not declare it: its signals are [${
-              signals.join(", ")
-            }]`,
+            `Cannot read "${asked}" as "${name}" does not declare it: its signals are [${names.join(", ")}]`,
           );
         }
-        return look.readings[signal]?.[path]?.[i] ?? NaN;
+        return look.readings[asked]?.[path]?.[i] ?? NaN;
       },
       look: look.steps.length === 1 ? look : sliceOf(look, i),
     };

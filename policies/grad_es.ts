@@ -1,4 +1,4 @@
-import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
+import type { AnySignal, Component, FreezePolicy } from "../core/policy.ts";
 import { after } from "./after.ts";
 import { autoTau } from "./auto_tau.ts";
 import { below, type Normalise } from "./below.ts";
@@ -23,7 +23,7 @@ export interface GradESOptions {
    * The signal; `gradNorm` when absent. The paper defines `gradDelta` in equation 1 and `gradNorm` in section 3.1; its
    * published thresholds were found with `weightDelta`.
    */
-  readonly metric?: Signal;
+  readonly metric?: AnySignal;
   /** Consecutive steps below the threshold; 1 when absent, as published. */
   readonly patience?: number;
   /** What readings are divided by; `none` when absent, as published. */

@@ -1,5 +1,5 @@
 import { InputError } from "../core/errors.ts";
-import type { FreezePolicy, Signal } from "../core/policy.ts";
+import { type AnySignal, type FreezePolicy, signalName } from "../core/policy.ts";
 import { below, type BelowOptions, readingLabel } from "./below.ts";
 import { definePolicy } from "./define_policy.ts";
 import { addReasons, type FrozenReasons } from "./frozen_reasons.ts";
@@ -53,17 +53,21 @@ export interface HysteresisOptions extends BelowOptions {
  * assertEquals(policy.frozen(policy.next(state, look([2.1], 7))), []);
  * ```
  */
-export function hysteresis(signal: Signal, options: HysteresisOptions): FreezePolicy {
+export function hysteresis(signal: AnySignal, options: HysteresisOptions): FreezePolicy {
   const { low, high, normalise } = options;
   for (const [name, value] of Object.entries({ low, high })) {
     if (value > 0 && value < Infinity) continue;
     throw new InputError(
-      `Cannot compare "${signal}" with a threshold as "${name}" must be a number above 0: got ${value}`,
+      `Cannot compare "${
+        signalName(signal)
+      }" with a threshold as "${name}" must be a number above 0: got ${value}`,
     );
   }
   const cold = below(signal, low, { normalise }), cool = below(signal, high, { normalise });
   if (low > high) {
-    throw new InputError(`Cannot thaw by "${signal}" as "high" must be at least "low", ${low}: got ${high}`);
+    throw new InputError(
+      `Cannot thaw by "${signalName(signal)}" as "high" must be at least "low", ${low}: got ${high}`,
+    );
   }
   const name = `hysteresis(${readingLabel(signal, normalise)}, ${low}, ${high})`;
   return definePolicy({

@@ -1,4 +1,4 @@
-import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
+import type { AnySignal, Component, FreezePolicy } from "../core/policy.ts";
 
 /**
  * Lists the components for which a policy measures a signal.
@@ -9,7 +9,7 @@ import type { Component, FreezePolicy, Signal } from "../core/policy.ts";
  */
 export function measuredPaths(
   policy: FreezePolicy,
-  { signal, components }: { readonly signal: Signal; readonly components: readonly Component[] },
+  { signal, components }: { readonly signal: AnySignal; readonly components: readonly Component[] },
 ): readonly string[] {
   const paths = components.map(({ path }) => path);
   if (!policy.signals.includes(signal)) return [];

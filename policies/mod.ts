@@ -84,15 +84,20 @@
  */
 
 export type {
+  AnySignal,
   Component,
   ComponentCost,
   FreezePolicy,
   Json,
   Look,
+  Measurable,
   Reason,
   RunInfo,
   Signal,
+  SignalDefinition,
+  SignalTerms,
 } from "../core/policy.ts";
+export { defineSignal, type Measured, type OwnSignal } from "../core/train/freeze/define_signal.ts";
 export { adaGradSelect, type AdaGradSelectOptions } from "./ada_grad_select.ts";
 export { after } from "./after.ts";
 export { atMost } from "./at_most.ts";

@@ -1,5 +1,5 @@
 import { InputError } from "../core/errors.ts";
-import type { FreezePolicy } from "../core/policy.ts";
+import { type FreezePolicy, signalName } from "../core/policy.ts";
 import { addReading, type Average } from "./average.ts";
 import { wrapPolicy } from "./wrap_policy.ts";
 
@@ -41,7 +41,7 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
     next({ inner, averages }, { look }) {
       const next: Record<string, Averages[string]> = {},
         readings: Record<string, Record<string, number[]>> = {};
-      for (const signal of policy.signals) {
+      for (const signal of policy.signals.map(signalName)) {
         const own = next[signal] = { ...averages[signal] },
           shown: Record<string, number[]> = readings[signal] = {};
         for (const [path, [reading]] of Object.entries(look.readings[signal] ?? {})) {

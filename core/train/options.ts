@@ -9,7 +9,6 @@ import { productUnit } from "../../kernels/matrix_unit.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Precision } from "../plan/types.ts";
-import { SIGNALS } from "../policy.ts";
 import { isPacked, type Spec } from "../spec.ts";
 import type { Path, TensorTree } from "../tree.ts";
 import type { TrainingOptions } from "./types.ts";
@@ -26,7 +25,7 @@ export const LOOK_EVERY = 10;
 /**
  * Refuses options that training cannot follow.
  *
- * @throws {InputError} When a number is out of its range, or the policy asks for an unknown signal
+ * @throws {InputError} When a number is out of its range
  */
 export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (typeof options !== "object" || options === null) {
@@ -41,7 +40,7 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
       `Cannot look every ${lookEvery} steps as "lookEvery" must be a whole number above 0`,
     );
   }
-  const { cachePrefix, policy } = options;
+  const { cachePrefix } = options;
   if (
     typeof cachePrefix === "object" && !(Number.isSafeInteger(cachePrefix.bytes) && cachePrefix.bytes >= 1)
   ) {
@@ -69,12 +68,6 @@ export function checkOptions(options: TrainingOptions<TensorTree>): void {
   if (!NON_FINITE.includes(nonFinite)) {
     throw new InputError(
       `Cannot train as "nonFinite" must be one of ${NON_FINITE.join(", ")}: got ${shown(nonFinite)}`,
-    );
-  }
-  const unknown = policy?.signals.find((signal) => !SIGNALS.includes(signal));
-  if (unknown !== undefined) {
-    throw new InputError(
-      `Cannot measure "${unknown}" for "${policy!.name}" as the signals are ${SIGNALS.join(", ")}`,
     );
   }
 }

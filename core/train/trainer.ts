@@ -13,7 +13,7 @@ import type { Leaves, Path, TensorTree, Tree } from "../tree.ts";
 import { findComponents } from "./freeze/components.ts";
 import { type PrefixCache, prefixCache } from "./freeze/prefix_cache.ts";
 import { type StepClock, stepClock } from "./freeze/step_clock.ts";
-import { measuredSignals, withMoments } from "./freeze/signals.ts";
+import { measuredSignals, signalsOf, withMoments } from "./freeze/signals.ts";
 import { LOOK_EVERY, memoryLimit, THAW_WARMUP } from "./options.ts";
 import { settingsOf, type TrainingSettings } from "./settings.ts";
 import { bestWeightSpecs } from "./state/best_weights.ts";
@@ -91,7 +91,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     loss: (params: Tree, batch: Tree) =>
       loss(params as TensorTree as P, batch as TensorTree as B, { training: true }),
     optimizer,
-    signals: policy?.signals ?? [],
+    signals: signalsOf(policy, optimizer),
     trainable: options.trainable ?? loss.trainable ?? (() => true),
     lookEvery: options.lookEvery ?? LOOK_EVERY,
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,

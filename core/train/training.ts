@@ -29,6 +29,7 @@ import type { Training, TrainingOptions } from "./types.ts";
  * @param options Optimizer, policy, length
  * @returns The reducer
  * @throws {InputError} When a number is out of its range, or validation has no batches, or of different shapes
+ * @throws {InputError} When there is no signal that the policy asks for, or it needs moments that the optimizer has not
  * @throws {InputError} When the adapter cannot compute in the precision: f16 needs shader-f16, f32x3 matrix units
  * @throws {InputError} When validation batches differ in names or types
  *

@@ -149,7 +149,8 @@ Deno.test("products of f16 share a launch where all are stored alike, and give t
 const ASKED: readonly (readonly Signal[])[] = [
   ["gradNorm", "gradDelta", "weightDelta"],
   ["firstMoment", "secondMoment", "benefit"],
-  ALL_SIGNALS,
+  // What activations are measured by is not in the launches that update.
+  ALL_SIGNALS.filter((signal) => signal !== "activationNorm"),
 ];
 
 for (const software of [true, false]) {

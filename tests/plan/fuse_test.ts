@@ -21,7 +21,8 @@ import {
 import { silu, sumEach } from "@firn/train/ops";
 import { plan } from "../../core/plan/plan.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
-import { ALL_SIGNALS } from "../train/tiny.ts";
+import {} from "../train/tiny.ts";
+import { builtIn } from "../../core/train/freeze/built_in_signals.ts";
 
 for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
   Deno.test(`plan measures in the launch that updates, though the gradient is elementwise: ${precision}`, () => {
@@ -30,7 +31,7 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
       loss: sum(multiply(multiply(w, w), x)),
       active: new Map([["w", w]]),
       optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
-      signals: ["gradNorm", "gradDelta", "weightDelta"],
+      signals: (["gradNorm", "gradDelta", "weightDelta"] as const).map(builtIn),
       ring: [2, 5],
       precision,
     });
@@ -55,7 +56,7 @@ function kernelsOf(measured: RegExp, precision: Precision): string[] {
     loss: sum(matmul(silu(matmul(x, bottom)), top)),
     active: new Map([["bottom", bottom], ["top", top]]),
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
-    signals: ["gradNorm"],
+    signals: [builtIn("gradNorm")],
     isMeasured: (_, path) => measured.test(path),
     ring: [2, 4],
     precision,
@@ -100,6 +101,17 @@ Deno.test("plan leaves what waits for a group to another launch: a history whose
   assertEquals(binding.filter((paths) => paths.length > 0), [["two"], ["two"], ["one", "two"], ["one"]]);
 });
 
+/** Signals that read all that a step has of a parameter. */
+const SIGNALS = [
+  "gradNorm",
+  "gradSquare",
+  "gradDot",
+  "weightNorm",
+  "updateNorm",
+  "firstMoment",
+  "secondMoment",
+] as const;
+
 for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) {
   Deno.test(`plan binds eight buffers at most where an adapter has no more, whatever is measured: ${precision}`, () => {
     const [w, x] = [["w", 8], ["x", 4]].map(([path, rows]) =>
@@ -107,19 +119,22 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
     );
     const y = matmul(x, w), adam = adamW({ learningRate: 0.1 });
     for (const optimizer of [adam, chain(clipByGlobalNorm(1), adam)]) {
-      for (let set = 0; set < 2 ** ALL_SIGNALS.length; set++) {
-        const signals = ALL_SIGNALS.filter((_, i) => (set >> i) % 2 === 1);
+      for (let set = 0; set < 2 ** SIGNALS.length; set++) {
+        const signals = SIGNALS.filter((_, i) => (set >> i) % 2 === 1).map(builtIn);
         const { roots, updates } = traceStep({
           loss: sum(multiply(y, y)),
           active: new Map([["w", w]]),
           optimizer,
           signals,
-          ring: [2, 2 + signals.length],
+          ring: [2, 2 + 3 * signals.length],
           precision,
         });
         const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };
         const { launches } = plan(roots, { target, updates, precision });
-        assert(launches.every(({ bindings }) => bindings.length <= 8), signals.join());
+        assert(
+          launches.every(({ bindings }) => bindings.length <= 8),
+          signals.map(({ name }) => name).join(),
+        );
       }
     }
   });

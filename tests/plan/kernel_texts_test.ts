@@ -23,9 +23,10 @@ import { textCache } from "../../core/plan/lower/kernel_cache.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { randomOrder } from "../../policies/random.ts";
 import { llamaSource } from "../train/tiny.ts";
+import { builtIn } from "../../core/train/freeze/built_in_signals.ts";
 
 const target = { software: false, subgroups: true, workgroupBytes: 49152, maxBindings: 32 };
-const signals = ["gradNorm", "gradDelta", "weightDelta"] as const;
+const signals = (["gradNorm", "gradDelta", "weightDelta"] as const).map(builtIn);
 const model = describeModel(llamaSource({ layers: 8, tied: true }), { families, file: "config.json" });
 const leaves = new Map(
   [...modelParams(model)].map(([path, { shape }]) => [path, leaf(path, { shape, dtype: "f32" })]),

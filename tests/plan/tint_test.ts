@@ -14,6 +14,7 @@ import { traceStep } from "../../core/train/step/trace.ts";
 import { textChecker } from "../kernels/matrix_device.ts";
 import { matrixProducts } from "../../kernels/matmul/matrix_products.ts";
 import { llamaSource } from "../train/tiny.ts";
+import { builtIn } from "../../core/train/freeze/built_in_signals.ts";
 
 const checker = await textChecker();
 const subgroupDirective = "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n";
@@ -54,7 +55,7 @@ function textsOf(target: Target): string[] {
   const params = unflatten(leaves) as object as LlamaParams;
   const ids = (name: string): Tensor => leaf(`batch.${name}`, { shape: [2, 128], dtype: "i32" });
   const batch: TokenBatch = { inputIds: ids("inputIds"), labels: ids("labels") };
-  const signals = ["gradNorm", "gradDelta", "weightDelta"] as const;
+  const signals = (["gradNorm", "gradDelta", "weightDelta"] as const).map(builtIn);
   const graph = traceStep({
     loss: nextTokenLoss({ ...model, params })(params, batch),
     active: leaves,

@@ -2,7 +2,7 @@
 
 import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
-import type { FreezePolicy, Look, Signal } from "../../core/policy.ts";
+import type { AnySignal, FreezePolicy, Look, Signal } from "../../core/policy.ts";
 import {
   after,
   allOf,
@@ -31,7 +31,7 @@ import { COMPONENTS, PATHS, randomLook, statesOf } from "./looks.ts";
 import { POLICIES } from "./table.ts";
 
 /** What training measures of a signal for a policy. */
-function measured(policy: FreezePolicy, signal: Signal): readonly string[] {
+function measured(policy: FreezePolicy, signal: AnySignal): readonly string[] {
   if (!policy.signals.includes(signal)) return [];
   const wanted = policy.measured?.(signal, COMPONENTS) ?? PATHS;
   return PATHS.filter((path) => wanted.includes(path));

@@ -27,6 +27,7 @@ import { plan } from "../../core/plan/plan.ts";
 import { stateSpecs } from "../../core/train/state/specs.ts";
 import { traceStep } from "../../core/train/step/trace.ts";
 import { llamaSource, scheduled, tokenBatch } from "./tiny.ts";
+import { builtIn } from "../../core/train/freeze/built_in_signals.ts";
 
 const LOOK_EVERY = 2;
 const optimizer = adamW({ learningRate: 0.01 });
@@ -50,14 +51,15 @@ function planned(
     unflatten(inputs) as TensorTree as TokenBatch,
   );
   const trained = new Map([...leaves].filter(([path]) => active(path)));
-  const graph = traceStep({ loss, active: trained, optimizer, signals, ring });
+  const defined = signals.map(builtIn);
+  const graph = traceStep({ loss, active: trained, optimizer, signals: defined, ring });
   const { slots, buffers, launches } = plan(graph.roots, { target: gpu.target, ...graph });
   const used = new Set(launches.flatMap(({ bindings }) => bindings));
   const constants = buffers.filter(({ source }, i) =>
     used.has(i) && (source.kind === "host" || source.kind === "scalars")
   );
   return {
-    state: total(stateSpecs(trained, { optimizer, signals }).values()) + bytesOf({ shape: ring }) +
+    state: total(stateSpecs(trained, { optimizer, signals: defined }).values()) + bytesOf({ shape: ring }) +
       bytesOf({ shape: [] }),
     step: slots.reduce((a, b) => a + b, 0) + constants.reduce((n, { bytes }) => n + bytes, 0),
     inputs: total(inputs.values()),

@@ -42,6 +42,7 @@ import {
   tokenBatch,
 } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
+import { builtIn } from "../../core/train/freeze/built_in_signals.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -167,8 +168,9 @@ Deno.test("what nothing is measured of is updated by the kernels of a step that 
   const ring = [LOOK, 99] as const;
   /** Shaders that touch Adam's moments of some parameters. */
   function updating(pattern: RegExp, signals: readonly Signal[]): readonly string[] {
-    const isMeasured = (_: Signal, path: Path): boolean => /layers.*_proj/.test(path);
-    const graph = traceStep({ loss, active: leaves, optimizer: clipped, signals, isMeasured, ring });
+    const isMeasured = (_: string, path: Path): boolean => /layers.*_proj/.test(path),
+      defined = signals.map(builtIn);
+    const graph = traceStep({ loss, active: leaves, optimizer: clipped, signals: defined, isMeasured, ring });
     const { launches, buffers } = plan(graph.roots, { target: gpu.target, ...graph });
     const touches = (b: number): boolean => {
       const { source } = buffers[b];

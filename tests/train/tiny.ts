@@ -1,6 +1,7 @@
 /** Models and runs so small that compiling their shaders is most of the work. */
 
 import {
+  type AnySignal,
   type Component,
   flatten,
   type FreezePolicy,
@@ -13,7 +14,6 @@ import {
   multiply,
   type Path,
   readAll,
-  type Signal,
   subtract,
   type Tensor,
   tensor,
@@ -93,7 +93,7 @@ function waves([rows, columns]: readonly [number, number], seed: number): Tensor
 /** A policy that freezes given components after given steps; what it is at before all of them is nothing. */
 export function scheduled(
   schedule: readonly { readonly from: number; readonly frozen: readonly Path[] }[],
-  signals: readonly Signal[] = [],
+  signals: readonly AnySignal[] = [],
 ): FreezePolicy {
   return {
     name: "scheduled",

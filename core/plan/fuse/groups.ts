@@ -147,25 +147,25 @@ function lastRead(
 /** Nodes that read the same value, have its shape and run at one level. */
 interface Neighbours {
   readonly readers: readonly Tensor[];
-  /** Whether all join, as they read a product whose kernel can then compute them; else those that lead to sums and roots. */
-  readonly all: boolean;
+  /** Whether one joins: all do where they read a product, whose kernel can then compute them; else those that lead to sums and
+   * roots, and of those that read a leaf or a constant, those that lead to sums alone. */
+  readonly joins: (reader: Tensor) => boolean;
 }
 
 /** Neighbours of which the groups of some may join another's. */
 function neighboursOf(
-  { order, readers, ending }: FusionGraph,
+  { order, readers, ending, summing }: FusionGraph,
   level: ReadonlyMap<Tensor, number>,
 ): Neighbours[] {
   return order.flatMap((node) => {
-    if (isSource(node)) return [];
     const beside = readers.get(node)!.filter((reader) =>
       isElement(reader) && sameShape(reader.shape, node.shape)
     );
     if (beside.length < 2) return [];
-    const all = isProduct(baseOf(node));
-    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()].filter((readers) =>
-      readers.length > 1 && (all || readers.some((reader) => ending.has(reader)))
-    ).map((readers) => ({ readers, all }));
+    const all = isProduct(baseOf(node)), some = isSource(node) ? summing : ending;
+    const joins = (reader: Tensor): boolean => all || some.has(reader);
+    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()]
+      .filter((readers) => readers.length > 1 && readers.some(joins)).map((readers) => ({ readers, joins }));
   });
 }
 
@@ -192,10 +192,10 @@ function joinNeighbours(
     groups.merge(from, to);
     joined.push(reader);
   };
-  for (const { readers, all } of neighbours) {
+  for (const { readers, joins } of neighbours) {
     for (const together of Map.groupBy(readers, (reader) => left.get(reader) ?? 0).values()) {
       const host = together.find((reader) => !ending.has(reader)) ?? together[0];
-      for (const reader of together) if (all || ending.has(reader)) join(reader, host);
+      for (const reader of together) if (joins(reader)) join(reader, host);
     }
   }
   return joined;

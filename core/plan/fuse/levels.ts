@@ -5,6 +5,7 @@
  */
 
 import { topological } from "../../graph.ts";
+import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isElement, isSource, isSumEach } from "../predicates.ts";
 import type { Fusion } from "../types.ts";
@@ -13,6 +14,8 @@ import type { Fusion } from "../types.ts";
 export interface FusionGraph extends Pick<Fusion, "roots" | "order" | "readers"> {
   /** Elementwise nodes that lead to nothing but sums and roots. */
   readonly ending: ReadonlySet<Tensor>;
+  /** Those of them that lead to nothing but sums. */
+  readonly summing: ReadonlySet<Tensor>;
 }
 
 /** Whether a kernel may compute both ends of an edge without writing the first to memory. */
@@ -28,7 +31,13 @@ export function fusionGraph(roots: readonly Tensor[]): FusionGraph {
   const order = topological(roots);
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
   for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
-  return { roots: new Set(roots), order, readers, ending: endingOf(order, readers) };
+  const ending = endingOf(order, readers), made = new Set(roots), summing = new Set<Tensor>();
+  for (const node of order.toReversed()) {
+    const after = readers.get(node)!;
+    if (!ending.has(node) || made.has(node) || after.length === 0) continue;
+    if (after.every((r) => isSumEach(r) || summing.has(r))) summing.add(node);
+  }
+  return { roots: made, order, readers, ending, summing };
 }
 
 function endingOf(
@@ -57,6 +66,7 @@ export function levelsOf(graph: FusionGraph, fusable: Fusable): Map<Tensor, numb
   const delayed = delayedSums(graph, level);
   if (delayed.size > 0) earliestLevels(graph, { fusable, level, least: delayed });
   moveLate(graph, { fusable, level });
+  moveBeside(graph, { fusable, level });
   return level;
 }
 
@@ -101,6 +111,47 @@ function moveLate(
 }
 
 /**
+ * Moves what is summed back to a group that reads the same values and runs earlier: its launch can then sum it up, though other
+ * summands come later. So what is measured of a parameter is summed by the launch that updates it, which must not wait.
+ */
+function moveBeside(
+  { order, readers, summing }: FusionGraph,
+  { fusable, level }: { readonly fusable: Fusable; readonly level: Map<Tensor, number> },
+): void {
+  const moved = new Set<Tensor>();
+  const leastOf = (node: Tensor): number =>
+    node.inputs.reduce(
+      (least, input) =>
+        isSource(input) ? least : Math.max(least, level.get(input)! + (fusable(input, node) ? 0 : 1)),
+      0,
+    );
+  /** Levels of the groups beside a node that have found theirs. */
+  const beside = (node: Tensor): number[] =>
+    node.inputs.flatMap((input) => summing.has(input) ? [input] : readers.get(input)!)
+      .filter((other) =>
+        isElement(other) && sameShape(other.shape, node.shape) &&
+        (summing.has(other) ? moved.has(other) : readers.get(other)!.length > 0)
+      ).map((other) => level.get(other)!);
+  // The second time for what reads only what others read that have moved.
+  for (let round = 0; round < 2; round++) {
+    for (const node of order) {
+      if (!summing.has(node)) continue;
+      const least = leastOf(node), own = level.get(node)!;
+      const best = beside(node).filter((other) => other >= least && other <= own);
+      if (best.length === 0) continue;
+      level.set(node, Math.max(...best));
+      moved.add(node);
+    }
+  }
+  // Roots that had moved with them.
+  for (const node of order) {
+    if (!isElement(node) || readers.get(node)!.length > 0 || node.inputs.every(isSource)) continue;
+    const others = beside(node);
+    if (others.length > 0) level.set(node, Math.max(leastOf(node), ...others));
+  }
+}
+
+/**
  * Finds sums that should wait for a later sum over the same values: both can then share a launch. So what is measured of
  * some gradients is summed in the launches that compute the norm of all.
  *
@@ -109,12 +160,10 @@ function moveLate(
  * @returns The level of each sum that should wait
  */
 function delayedSums(
-  { order, readers, ending }: FusionGraph,
+  { order, readers, ending, summing }: FusionGraph,
   level: ReadonlyMap<Tensor, number>,
 ): ReadonlyMap<Tensor, number> {
   const waits = new Map<Tensor, number>();
-  const levels = new Set(order.flatMap((node) => isSumEach(node) ? level.get(node)! : []));
-  if (levels.size < 2) return waits;
   /** Sums that an ending node ends in. */
   const sumsOf = new Map<Tensor, ReadonlySet<Tensor>>();
   for (const node of order.toReversed()) {
@@ -139,5 +188,49 @@ function delayedSums(
       }
     }
   }
+  for (const [sum, least] of delayedReads({ order, readers, summing }, { level, sumsOf })) {
+    waits.set(sum, Math.max(least, waits.get(sum) ?? 0));
+  }
   return waits;
+}
+
+/**
+ * Finds sums of leaves alone that should wait for a launch that reads these leaves: what is measured of weights is summed by the
+ * launches that update them.
+ */
+function delayedReads(
+  { order, readers, summing }: Pick<FusionGraph, "order" | "readers" | "summing">,
+  { level, sumsOf }: {
+    readonly level: ReadonlyMap<Tensor, number>;
+    readonly sumsOf: ReadonlyMap<Tensor, ReadonlySet<Tensor>>;
+  },
+): ReadonlyMap<Tensor, number> {
+  const waits = new Map<Tensor, number>(), after = new Map<Tensor, ReadonlySet<Tensor>>();
+  const needing = (sum: Tensor): ReadonlySet<Tensor> => {
+    if (!after.has(sum)) after.set(sum, new Set(dependents(sum, readers)));
+    return after.get(sum)!;
+  };
+  for (const node of order) {
+    if (!summing.has(node) || !node.inputs.every(isSource)) continue;
+    for (const reader of node.inputs.flatMap((input) => readers.get(input)!)) {
+      if (summing.has(reader) || !isElement(reader) || !sameShape(reader.shape, node.shape)) continue;
+      const least = level.get(reader)! + 1;
+      for (const sum of sumsOf.get(node)!) {
+        if (least > (waits.get(sum) ?? level.get(sum)!) && !needing(sum).has(reader)) waits.set(sum, least);
+      }
+    }
+  }
+  return waits;
+}
+
+/** All nodes that depend on a node. */
+function dependents(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Iterable<Tensor> {
+  const seen = new Set<Tensor>(), open = [node];
+  while (open.length > 0) {
+    for (const reader of readers.get(open.pop()!)!) {
+      if (!seen.has(reader)) open.push(reader);
+      seen.add(reader);
+    }
+  }
+  return seen;
 }

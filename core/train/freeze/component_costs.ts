@@ -35,7 +35,7 @@ interface Reach {
 }
 
 /** The place of a node among the components. */
-interface Place {
+export interface Place {
   readonly node: Tensor;
   /** The component whose cost the node belongs to; null when it reads none, and for a second use higher up. */
   readonly component: Path | null;
@@ -86,7 +86,7 @@ export function componentCosts(
 }
 
 /** Finds the place of each node and the depth of each component. */
-function placesOf(order: readonly Tensor[], members: ReadonlyMap<Tensor, CostMember>): {
+export function placesOf(order: readonly Tensor[], members: ReadonlyMap<Tensor, CostMember>): {
   readonly places: readonly Place[];
   readonly depths: ReadonlyMap<Path, number>;
 } {

@@ -10,7 +10,7 @@ import type { Component } from "../../policy.ts";
 import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Leaves, Path } from "../../tree.ts";
-import { componentCosts } from "./component_costs.ts";
+import { componentCosts, type CostMember } from "./component_costs.ts";
 import { normParameters } from "./norm_parameters.ts";
 
 /** What the path of a parameter adds to that of its module. */
@@ -40,13 +40,7 @@ export function findComponents(
     if (modules.has(module)) modules.get(module)!.push([path, leaf]);
     else modules.set(module, [[path, leaf]]);
   }
-  const costs = componentCosts(
-    loss,
-    new Map([...leaves].map(([path, leaf]) => {
-      const module = moduleOf(path);
-      return [leaf, { component: modules.has(module) ? module : null, trained: trainable(path) }];
-    })),
-  );
+  const costs = componentCosts(loss, membersOf(leaves, trainable));
   return [...modules].map(([path, members]) => {
     const found = members.map(([, leaf]) => kinds.get(leaf)).filter((k) => k !== undefined);
     const layer = /(?:^|\.)(\d+)(?:\.|$)/.exec(path);
@@ -60,6 +54,15 @@ export function findComponents(
       cost: costs.get(path) ?? { forward: 0, dX: 0, dW: 0, depth: 0 },
     };
   });
+}
+
+/** What each parameter leaf belongs to: a component that has a parameter that is trained, or none. */
+export function membersOf(leaves: Leaves, trainable: (path: Path) => boolean): Map<Tensor, CostMember> {
+  const modules = new Set([...leaves.keys()].filter(trainable).map(moduleOf));
+  return new Map([...leaves].map(([path, leaf]) => {
+    const module = moduleOf(path);
+    return [leaf, { component: modules.has(module) ? module : null, trained: trainable(path) }];
+  }));
 }
 
 /** What the graph uses each parameter for, by the roles of the inputs of ops and by the structure of composed norms. */

@@ -10,7 +10,7 @@ import type { Precision } from "../../plan/types.ts";
 import { readBuffers } from "../../runtime/readback.ts";
 import { storageOf } from "../../runtime/residents.ts";
 import type { Schedule } from "../../optim/schedules.ts";
-import type { Component, Look, Signal } from "../../policy.ts";
+import type { Component, Look, SignalDefinition } from "../../policy.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import { moduleOf } from "./components.ts";
@@ -23,7 +23,7 @@ export interface LookOptions {
   /** Signals in a row, in order. */
   readonly columns: readonly Column[];
   readonly components: readonly Component[];
-  readonly signals: readonly Signal[];
+  readonly signals: readonly SignalDefinition[];
   readonly learningRate?: Schedule;
   readonly precision: Precision;
   /** Whether steps that are not finite are skipped. */
@@ -78,18 +78,17 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   // At a scale of 1, a smaller one would not help.
   const lost = skips ? undefined : overflowed.find((s) => at(s, 1) <= 1);
   if (lost !== undefined) throw new NonFiniteError("gradient", lost, Infinity);
-  const readings: { [S in Signal]?: Record<Path, number[]> } = {};
-  for (const signal of signals) {
-    const columnOf = new Map(
-      columns.flatMap((c, i) => c.signal === signal ? [[c.path, i + before] as const] : []),
+  const readings: Record<string, Record<Path, number[]>> = {};
+  for (const { name } of signals) {
+    const measured = Map.groupBy(
+      columns.map((column, i) => ({ ...column, at: i + before })).filter(({ signal }) => signal === name),
+      ({ path }) => moduleOf(path),
     );
-    readings[signal] = Object.fromEntries(components.map(({ path, parameters }) => {
-      const own = parameters.flatMap((p) => columnOf.get(p) ?? []);
+    readings[name] = Object.fromEntries(components.map(({ path }) => {
+      const own = measured.get(path);
       return [
         path,
-        steps.map((s) =>
-          own.length === 0 || bare.includes(s) ? NaN : own.reduce((sum, column) => sum + at(s, column), 0)
-        ),
+        steps.map((s) => own === undefined || bare.includes(s) ? NaN : reading(own, (i) => at(s, i))),
       ];
     }));
   }
@@ -116,17 +115,30 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   };
 }
 
+/** The reading of a component, from the numbers of its parameters. */
+function reading(
+  own: readonly (Column & { readonly at: number })[],
+  valueAt: (column: number) => number,
+): number {
+  const [{ terms: { joins, value } }] = own;
+  const numbers = joins.map((join, term) => {
+    const all = own.filter((column) => column.term === term).map((column) => valueAt(column.at));
+    return join === "max" ? Math.max(...all) : all.reduce((sum, number) => sum + number, 0);
+  });
+  return value(numbers, own.reduce((n, { term, size }) => term === 0 ? n + size : n, 0));
+}
+
 /**
  * The first number of a look that must be finite and is not. A gradient that is not finite makes the weights so, and the loss
- * only of the next step. `gradDelta` is NaN where there is no gradient before.
+ * only of the next step. A signal of the gradient before is NaN where there is none, and one of one's own may be anything.
  */
 function firstNonFinite(
   { steps, loss, readings, skipped = [] }: Look,
   { bare, columns }: { readonly bare: readonly number[]; readonly columns: readonly Column[] },
 ): NonFiniteReading | null {
   const measured = new Map(
-    columns.filter(({ signal }) => signal !== "gradDelta")
-      .map(({ signal, path }) => [`${signal} of "${moduleOf(path)}"`, readings[signal]![moduleOf(path)]]),
+    columns.filter(({ finite }) => finite)
+      .map(({ signal, path }) => [`${signal} of "${moduleOf(path)}"`, readings[signal][moduleOf(path)]]),
   );
   for (const [i, step] of steps.entries()) {
     if (!bare.includes(step) && !Number.isFinite(loss[i])) return { what: "loss", step, value: loss[i] };

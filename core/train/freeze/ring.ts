@@ -1,24 +1,35 @@
 /**
  * The ring buffer of readings: one row a step, as many rows as there are steps between looks.
  *
- * A row holds the loss, with f16 the overflow, the metrics of the loss, and one column for each signal of each parameter that is measured. The row of
+ * A row holds the loss, with f16 the overflow, the metrics of the loss, and one column for each number that a signal sums up for a parameter. The row of
  * a step whose batch has no labels is written by the host.
  *
  * @module
  */
 
 import type { Precision } from "../../plan/types.ts";
-import type { Signal } from "../../policy.ts";
+import type { SignalDefinition, SignalTerms } from "../../policy.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { storageOf } from "../../runtime/residents.ts";
+import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import type { IsMeasured } from "./signals.ts";
+import { ACTIVATION } from "./built_in_signals.ts";
+import { moduleOf } from "./components.ts";
+import { type IsMeasured, leafTerms } from "./signals.ts";
 
-/** What a column holds: a signal of a parameter. */
+/** What a column holds: a number that a signal sums up for a parameter. */
 export interface Column {
-  readonly signal: Signal;
+  /** Name of the signal. */
+  readonly signal: string;
   readonly path: Path;
+  /** Elements of the parameter. */
+  readonly size: number;
+  /** All that the signal sums up for it, and which of that this is. */
+  readonly terms: Omit<SignalTerms, "sums">;
+  readonly term: number;
+  /** Whether training stops where it is not finite. */
+  readonly finite: boolean;
 }
 
 /**
@@ -35,15 +46,15 @@ export function columnsBefore(precision: Precision): number {
 /**
  * The shape of the ring, which is the same for all frozen sets.
  *
- * @param paths All parameters that may be active
+ * @param params All parameters that may be active
  * @param options Steps between looks, and what is measured
  * @returns Rows and columns
  */
 export function ringShape(
-  paths: readonly Path[],
+  params: ReadonlyMap<Path, Spec>,
   options: {
     readonly lookEvery: number;
-    readonly signals: readonly Signal[];
+    readonly signals: readonly SignalDefinition[];
     readonly isMeasured: IsMeasured;
     readonly precision: Precision;
     /** What the loss is watched by; nothing when absent. */
@@ -52,8 +63,17 @@ export function ringShape(
 ): [rows: number, columns: number] {
   const { lookEvery, signals, isMeasured, precision, metrics } = options,
     watched = metrics?.names.length ?? 0;
-  const columns = signals.map((signal) => paths.filter((path) => isMeasured(signal, path)).length);
-  return [lookEvery, columns.reduce((a, b) => a + b, columnsBefore(precision) + watched)];
+  let columns = columnsBefore(precision) + watched;
+  for (const signal of signals) {
+    const measured = [...params].filter(([path]) => isMeasured(signal.name, path));
+    columns += signal.name === ACTIVATION
+      ? new Set(measured.map(([path]) => moduleOf(path))).size
+      : measured.reduce(
+        (n, [path, spec]) => n + (leafTerms(signal, { path, spec })?.terms.sums.length ?? 0),
+        0,
+      );
+  }
+  return [lookEvery, columns];
 }
 
 /** In place of the loss of a step whose batch has no labels: the lowest f32, as compilers of shaders may change a NaN. */

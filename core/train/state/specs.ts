@@ -7,11 +7,11 @@
 import { InputError } from "../../errors.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
-import type { Signal } from "../../policy.ts";
+import type { SignalDefinition } from "../../policy.ts";
 import { leaf } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
-import type { IsMeasured } from "../freeze/signals.ts";
+import { type IsMeasured, PREVIOUS_GRADIENT } from "../freeze/signals.ts";
 
 /** A tensor of the state. */
 export interface StateSpec extends Spec {
@@ -45,6 +45,8 @@ export const RESIDUAL: string = `${EXCHANGE}residual.`;
 export const ACCUMULATED = "accumulated.gradient.";
 /** Prefix of sums of metrics over the parts of a step. */
 export const ACCUMULATED_METRIC = "accumulated.metric.";
+/** Sums of squared outputs of components over the parts of a step. */
+export const ACCUMULATED_OUTPUTS = "accumulated.outputs";
 /** The sum of losses over the parts of a step. */
 export const ACCUMULATED_LOSS = "accumulated.loss";
 /** Share of a part in the labels of its step. */
@@ -85,7 +87,7 @@ export function checkName(path: Path): void {
 /** What the state depends on, besides the active parameters. */
 export interface StateOptions {
   readonly optimizer: Optimizer;
-  readonly signals: readonly Signal[];
+  readonly signals: readonly SignalDefinition[];
   /** Which signals of which parameters are measured; all when absent. */
   readonly isMeasured?: IsMeasured;
   /** Paths of all parameters that may be active, in order; those that are when absent. */
@@ -108,11 +110,11 @@ export function stateSpecs(active: ReadonlyMap<Path, Spec>, options: StateOption
   for (const [path, { shape, dtype }] of optimizer.init(params, trainable)) {
     specs.set(OPTIMIZER + path, { shape, dtype });
   }
-  if (signals.includes("gradDelta")) {
-    for (const [path, { shape, dtype }] of active) {
-      // The gradient of a step that never was is absent, never zero.
-      if (isMeasured("gradDelta", path)) specs.set(PREVIOUS + path, { shape, dtype, initial: NaN });
-    }
+  const comparing = signals.filter(({ needs }) => needs.includes(PREVIOUS_GRADIENT));
+  for (const [path, { shape, dtype }] of active) {
+    // The gradient of a step that never was is absent, never zero.
+    const compared = comparing.some(({ name }) => isMeasured(name, path));
+    if (compared) specs.set(PREVIOUS + path, { shape, dtype, initial: NaN });
   }
   if (precision === "f16") { for (const [path, spec] of SCALING_SPECS) specs.set(path, spec); }
   return specs;

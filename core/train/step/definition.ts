@@ -10,12 +10,14 @@ import { topological } from "../../graph.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
-import type { Signal } from "../../policy.ts";
+import type { SignalDefinition } from "../../policy.ts";
 import { leaf, stepScalar } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isTensor, type Leaves, type Path, type Tree, unflatten } from "../../tree.ts";
+import { ACTIVATION } from "../freeze/built_in_signals.ts";
 import { moduleOf } from "../freeze/components.ts";
+import { componentOutputs } from "../freeze/component_outputs.ts";
 import { ringShape } from "../freeze/ring.ts";
 import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
 import type { Run } from "../state/run.ts";
@@ -25,7 +27,8 @@ import type { OpenExchange } from "../parameter_exchange.ts";
 import type { SkippedSteps } from "../skipped_steps.ts";
 import type { ThawSteps } from "../types.ts";
 import { type PartGraph, tracePart } from "./part.ts";
-import { type StepGraph, type StepOptions, traceStep } from "./trace.ts";
+import type { StepOptions } from "./step_options.ts";
+import { type StepGraph, traceStep } from "./trace.ts";
 
 /** What is the same for all steps of a training. */
 export interface StepDefinition {
@@ -41,7 +44,7 @@ export interface StepDefinition {
   /** Whether the loss counts them; one a batch where it does not. */
   readonly counts: boolean;
   readonly optimizer: Optimizer;
-  readonly signals: readonly Signal[];
+  readonly signals: readonly SignalDefinition[];
   readonly trainable: (path: Path) => boolean;
   readonly lookEvery: number;
   readonly thawWarmup: number;
@@ -103,7 +106,7 @@ export function stateSpecsFor(
   const { run } = request, trainable = activePaths(definition, { run, frozen: [] });
   const active = activeSpecs(definition, request);
   const { optimizer, signals, precision, averages } = definition, { isMeasured } = run;
-  const ring = ringShape(trainable, { ...definition, isMeasured });
+  const ring = ringShape(specsOf(run, trainable), { ...definition, isMeasured });
   return new Map<Path, StateSpec>([
     ...allStateSpecs(active, {
       optimizer,
@@ -124,6 +127,11 @@ export function activeSpecs(
   request: Pick<StepRequest, "run" | "frozen">,
 ): ReadonlyMap<Path, Spec> {
   return new Map(activePaths(definition, request).map((path) => [path, request.run.params.get(path)!]));
+}
+
+/** Specs of some parameters of a run. */
+function specsOf({ params }: Run, paths: readonly Path[]): ReadonlyMap<Path, Spec> {
+  return new Map(paths.map((path) => [path, params.get(path)!]));
 }
 
 /** The loss as a graph of leaves, and the leaves of the parameters. */
@@ -189,7 +197,10 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
     trainable: all,
     signals,
     isMeasured,
-    ring: ringShape(all, { ...definition, isMeasured }),
+    ring: ringShape(specsOf(run, all), { ...definition, isMeasured }),
+    outputs: definition.signals.some(({ name }) => name === ACTIVATION)
+      ? componentOutputs(loss, { leaves, trainable })
+      : new Map(),
     groups: thawGroups(definition, request).groups,
     warmup: thawWarmup === 0 ? null : stepScalar((_, age) => Math.min(1, age / thawWarmup)),
     precision,

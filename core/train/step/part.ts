@@ -15,9 +15,18 @@ import { leaf } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
-import { ACCUMULATED, ACCUMULATED_LOSS, ACCUMULATED_METRIC, PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
+import {
+  ACCUMULATED,
+  ACCUMULATED_LOSS,
+  ACCUMULATED_METRIC,
+  ACCUMULATED_OUTPUTS,
+  PART_DRAW,
+  PART_WEIGHT,
+} from "../state/specs.ts";
 import { lossScaling } from "./loss_scaling.ts";
-import { type StepGraph, type StepOptions, wantedGradients } from "./trace.ts";
+import { measuredOutputs, sumsOfOutputs } from "./readings.ts";
+import type { StepOptions } from "./step_options.ts";
+import { type StepGraph, wantedGradients } from "./trace.ts";
 
 const SCALAR: Spec = { shape: [], dtype: "f32" };
 
@@ -35,10 +44,12 @@ export interface PartGraph extends Pick<StepGraph, "roots" | "loss" | "updates">
  */
 export function tracePart(options: StepOptions): PartGraph {
   // Each part draws its own random numbers, as the samples of a large batch do.
-  const [whole, ...metrics] = rebuild(
-    [options.loss, ...options.metrics ?? []],
+  const watched = options.metrics ?? [], measured = measuredOutputs(options);
+  const [whole, ...others] = rebuild(
+    [options.loss, ...watched, ...measured.map(({ output }) => output)],
     (node) => isDrawNumber(node) ? leaf(PART_DRAW, SCALAR) : node,
   );
+  const metrics = others.slice(0, watched.length), outputs = others.slice(watched.length);
   const wanted = [...wantedGradients(options)];
   // Its share is taken before it is differentiated, so that gradients have the size that they have in one batch.
   const loss = multiply(whole, leaf(PART_WEIGHT, SCALAR));
@@ -60,6 +71,9 @@ export function tracePart(options: StepOptions): PartGraph {
   metrics.forEach((metric, i) =>
     accumulate(`${ACCUMULATED_METRIC}${i}`, multiply(metric, leaf(PART_WEIGHT, SCALAR)))
   );
+  if (outputs.length > 0) {
+    accumulate(ACCUMULATED_OUTPUTS, sumsOfOutputs(outputs.map((output) => ({ output }))));
+  }
   return { roots, loss, updates, sums };
 }
 
