@@ -195,6 +195,8 @@ export function printPlan(plan: ShownPlan): void {
     `memory      ${whole(model + state + step)} bytes while it trains: ${bytesText(model)} the model, ` +
       `${bytesText(state)} weights and optimizer, ${bytesText(step)} values of a step and what is read back`,
   );
+  // Without a limit a copy of the state is written while the device goes on.
+  if (planned === null) print(`            ${bytesText(state)} more while a checkpoint is written`);
   if (planned !== null) print(`planned     ${memoryText(planned)}`);
   if (cost.exchanged !== undefined) {
     print(`exchanged   ${bytesText(cost.exchanged)} a step by each rank, if nothing freezes`);

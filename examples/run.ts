@@ -202,6 +202,8 @@ async function takeSteps<B extends TensorTree>(
     ...flags["checkpoint-minutes"] !== null && { minutes: flags["checkpoint-minutes"] },
     keep: flags.keep,
     best: flags["keep-best"],
+    // Room that nothing else asks for is known only where nothing limits it.
+    copy: flags.memory === null,
     extra,
   });
   let state = checkpoint === null

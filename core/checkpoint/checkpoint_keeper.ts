@@ -33,6 +33,11 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
    * the validation.
    */
   readonly best?: boolean;
+  /**
+   * Whether the device keeps a copy of the state while the file is written, and goes on; true when absent. It takes the bytes
+   * of the state once more. Without a copy, as where there is no room for one, the device waits until the file is written.
+   */
+  readonly copy?: boolean;
   /** JSON to keep beside the state, such as the seed. */
   readonly extra?: Json;
   /**
@@ -95,7 +100,8 @@ export function checkpointKeeper<P extends TensorTree>(
   gpu: Gpu,
   options: CheckpointKeeperOptions,
 ): CheckpointKeeper<P> {
-  const { path, every = Infinity, minutes = Infinity, keep = 2, best = false, fileSystem } = options;
+  const { path, every = Infinity, minutes = Infinity, keep = 2, best = false, copy = true, fileSystem } =
+    options;
   const { extra = null, now = () => performance.now(), ranks = null } = options;
   if (every !== Infinity) checkRange("checkpointKeeper", { every }, { least: 1 });
   if (minutes !== Infinity) checkRange("checkpointKeeper", { minutes }, { least: 0 });
@@ -121,7 +127,7 @@ export function checkpointKeeper<P extends TensorTree>(
     // All have written the one before: there is one of all at any time.
     await flushAll();
     if (rank > 0 && !sharing) return;
-    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: true, rank });
+    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: copy, rank });
     if (target.path === path) savedAt = now();
     writing = write({ ...target, path: rankPath(target.path, rank), fileSystem });
     // It is waited for later: until then its failure is not forgotten, and ends no process.
