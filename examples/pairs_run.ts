@@ -8,7 +8,6 @@ import type { Gpu, Model, TokenBatch } from "@firn/train";
 import { evaluateObjective, type FullPairBatch, type Objective, withReference } from "@firn/train/objectives";
 import type { Metric, Metrics } from "@firn/train/evaluation";
 import { rankBatches } from "@firn/train/ranks";
-import { change } from "@firn/train/report";
 import { configText } from "./config.ts";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
@@ -215,7 +214,9 @@ function firstJudged(lines: readonly { readonly kind: string }[]): Judged | null
 }
 
 function marginText(before: Judged, after: Judged): string {
-  return change(before["rewards/margins"], after["rewards/margins"], 3);
+  // A margin has no zero that a share could be of: it is a difference of logarithms.
+  const [a, b] = [before, after].map((found) => found["rewards/margins"]), gain = b - a;
+  return `${a.toFixed(3)} → ${b.toFixed(3)} (${gain < 0 ? "" : "+"}${gain.toFixed(3)})`;
 }
 
 function printJudged(name: string, found: Judged): void {

@@ -99,7 +99,6 @@ export async function openRun(
   if (checkpoint === null) {
     const line = { kind: "start", config: { ...config, out: folder }, adapter: gpu.name } as const;
     await log.add([{ ...line, ...threshold && { threshold }, ...await before() }]);
-    await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, toml);
   } else print(`resumed     at step ${checkpoint.step} of ${config.steps}, from ${checkpoint.path}`);
   const [start] = log.lines;
   if (start?.kind !== "start") {
@@ -107,6 +106,8 @@ export async function openRun(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
   }
+  // Of a run that goes on, too: it may have another learning rate.
+  await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, toml);
   const held = stack.move();
   return { folder, log, start, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }

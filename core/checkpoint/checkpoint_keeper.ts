@@ -16,7 +16,7 @@ import type { TensorTree } from "../tree.ts";
 import { captureCheckpoint } from "./checkpoint.ts";
 import { rankPath, withMark } from "./file_names.ts";
 import { parseRecord } from "./saved_record.ts";
-import type { TrainingState } from "../train/types.ts";
+import type { TrainingState, Validation } from "../train/types.ts";
 
 /** Options of {@link checkpointKeeper}. */
 export interface CheckpointKeeperOptions extends FileSystemOptions {
@@ -30,7 +30,8 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
   readonly keep?: number;
   /**
    * Whether the state of the lowest validation loss is kept as `run.best.safetensors`; false when absent. It is saved right after
-   * the validation.
+   * the validation. A run that goes on knows its best state from that file; one that begins replaces the file of an earlier run,
+   * and so does one of another model or with other validation batches.
    */
   readonly best?: boolean;
   /**
@@ -63,6 +64,8 @@ export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable 
    * @throws {FileError} When a file could not be written, by this call or by the one before
    */
   after(state: TrainingState<P>): Promise<void>;
+  /** The validation of the best state that is kept; null before the first one, and without `best`. */
+  readonly best: Validation | null;
   /** Saves a state, whether it is due or not, and waits until the file is written. */
   save(state: TrainingState<P>): Promise<void>;
   /** Waits until everything is written. Disposing does so, too. */
@@ -111,7 +114,9 @@ export function checkpointKeeper<P extends TensorTree>(
   if (ranks !== null) checkTogether({ minutes, keep });
   const bestPath = withMark(path, ".best"), rank = ranks?.rank ?? 0;
   let sharing = false;
-  let writing: Promise<void> = Promise.resolve(), savedAt = now(), lowest: number | null = null;
+  let writing: Promise<void> = Promise.resolve(), savedAt = now();
+  /** The first step that was looked at, and the best validation. */
+  let first: number | null = null, lowest: Validation | null = null, isKnown = false;
   const flush = async (): Promise<void> => {
     const last = writing;
     writing = Promise.resolve();
@@ -144,10 +149,13 @@ export function checkpointKeeper<P extends TensorTree>(
   return {
     async after(state) {
       const { step, done, validation } = state;
+      first ??= step;
       if (best && validation?.step === step) {
-        lowest ??= await lossOf(bestPath, options);
-        if (validation.loss < lowest) {
-          lowest = validation.loss;
+        // A run that begins has no state yet that was better.
+        if (!isKnown && first > 1) lowest = await keptValidation(bestPath, { state, ...options });
+        isKnown = true;
+        if (lowest === null || validation.loss < lowest.loss) {
+          lowest = validation;
           await begin(state, { path: bestPath, keep: 1 });
         }
       }
@@ -157,6 +165,9 @@ export function checkpointKeeper<P extends TensorTree>(
     async save(state) {
       await begin(state, { path, keep });
       await flushAll();
+    },
+    get best() {
+      return lowest;
     },
     flush: flushAll,
     [Symbol.asyncDispose]: flush,
@@ -177,12 +188,20 @@ function checkTogether({ minutes, keep }: { readonly minutes: number; readonly k
   }
 }
 
-/** The validation loss of the best checkpoint so far; Infinity when there is none. */
-async function lossOf(
+/** What a validation loss depends on: those of runs that differ in it say nothing about each other. */
+const COMPARED = ["model", "parameters", "validation", "data"] as const;
+
+/** The validation of the best checkpoint so far; null when there is none, or it is of another run. */
+async function keptValidation(
   path: string,
-  { fileSystem = hostFileSystem() }: FileSystemOptions,
-): Promise<number> {
-  if (await fileSystem.stat(path) === null) return Infinity;
+  { state, fileSystem = hostFileSystem() }: FileSystemOptions & {
+    readonly state: Pick<TrainingState<TensorTree>, "settings">;
+  },
+): Promise<Validation | null> {
+  if (await fileSystem.stat(path) === null) return null;
   await using file = await openSafetensors(path, { fileSystem });
-  return parseRecord(file.metadata.firn ?? null, path).validation?.loss ?? Infinity;
+  const { validation = null, settings } = parseRecord(file.metadata.firn ?? null, path);
+  const isOwn = typeof settings !== "string" &&
+    COMPARED.every((key) => settings[key] === state.settings[key]);
+  return isOwn ? validation : null;
 }

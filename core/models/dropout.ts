@@ -13,7 +13,10 @@ import type { ConfigReader } from "./config_reader.ts";
  */
 export type DropoutSetting = "config" | number;
 
-/** Keys of `config.json` with the rates of absent keys; the name of another key stands for its rate. */
+/**
+ * Keys of `config.json`, `text_config.attention_dropout` for one in a record of it, with the rates of absent keys; the name of another
+ * key stands for its rate.
+ */
 export type DropoutDefaults = Readonly<Record<string, number | string>>;
 
 /** A model, as far as its rates depend on it. */
@@ -37,7 +40,7 @@ export function checkDropouts(
   { family: { dropouts: defaults = {} }, source }: RatedModel,
 ): void {
   for (const key of Object.keys(defaults)) {
-    const rate = source[key] ?? 0;
+    const rate = valueAt(source, key) ?? 0;
     if (typeof rate === "number" && rate >= 0 && rate < 1) continue;
     throw read.error(key, "it must be at least 0 and below 1", rate);
   }
@@ -58,11 +61,19 @@ export function dropoutRates(
   const rateOf = (key: string): number => {
     if (setting !== "config") return setting;
     const fallback = defaults[key];
-    return (source[key] as number | null | undefined) ??
+    return (valueAt(source, key) as number | null | undefined) ??
       (typeof fallback === "string" ? rateOf(fallback) : fallback);
   };
   return Object.fromEntries(
     Object.keys(defaults).map((key) => [key, rateOf(key)] as const).filter(([, rate]) => rate > 0),
+  );
+}
+
+/** A value of a configuration, or of a record in it. */
+function valueAt(source: RatedModel["source"], key: string): unknown {
+  return key.split(".").reduce<unknown>(
+    (record, name) => (record as RatedModel["source"] | undefined)?.[name],
+    source,
   );
 }
 

@@ -42,7 +42,6 @@ const SIZES = { hiddenSize: 1152, intermediateSize: 3072, layers: 12, heads: 16 
  * @internal
  */
 export function readSiglip(read: ConfigReader): SiglipConfig {
-  read.only("attention_dropout", 0);
   const images = readImages(read, { imageSize: 224, patchSize: 32 });
   for (
     const [key, [height, width]] of [["image_size", images.imageSize], [
@@ -106,7 +105,7 @@ export type SiglipParams = ParamsOf<typeof siglipModel>;
 export function siglip(
   { embeddings, layers, post_layernorm }: SiglipParams,
   pixels: Tensor,
-  { config, loraScale, mask }: HiddenOptions<SiglipConfig> & { readonly mask?: Tensor },
+  { config, loraScale, dropout, mask }: HiddenOptions<SiglipConfig> & { readonly mask?: Tensor },
 ): Tensor {
   const grid = gridOf(pixels, config), { side, patchSize } = config;
   if (mask !== undefined && !sameShape(mask.shape, pixels.shape.toSpliced(1, 1))) {
@@ -120,7 +119,8 @@ export function siglip(
   for (let i = 0; i < config.layers; i++) {
     const { layer_norm1, self_attn, layer_norm2, mlp: feedForward } = layers[i];
     const seen = layerNorm(x, layer_norm1, config);
-    const options = { ...config, causal: false, bias: masked?.bias, loraScale };
+    const weights = dropout?.weights("attention_dropout");
+    const options = { ...config, causal: false, bias: masked?.bias, loraScale, dropout: weights };
     x = add(x, selfAttention(seen, self_attn, options));
     x = add(x, mlp(layerNorm(x, layer_norm2, config), feedForward, { activation, loraScale }));
   }

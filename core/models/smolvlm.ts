@@ -10,6 +10,7 @@
  */
 
 import { InputError, ShapeError } from "../errors.ts";
+import { dropoutsWithin } from "../nn/dropout.ts";
 import { embedding } from "../nn/embedding.ts";
 import { linear, linearParams, type LinearSpec } from "../nn/linear.ts";
 import { type ParamsOf, stored } from "../nn/params.ts";
@@ -62,7 +63,6 @@ export interface SmolVlmConfig {
 
 function parse(read: ConfigReader): SmolVlmConfig {
   const text = read.sub("text_config");
-  text.only("attention_dropout", 0);
   text.only("model_type", "llama");
   const decoder = readLlama(text), vision = readSiglip(read.sub("vision_config"));
   const scale = read.count("scale_factor", 2);
@@ -116,8 +116,9 @@ function hidden(
   options: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
   const { config, loraScale } = options, { text_model } = params.model, { pixelValues } = images;
+  const dropout = dropoutsWithin(options.dropout, "text_config");
   const words = embedding(inputIds, text_model.embed_tokens, config.text); // [B, T, C]
-  const text = { config: config.text, loraScale, attentionMask, segments };
+  const text = { config: config.text, loraScale, dropout, attentionMask, segments };
   if (pixelValues === undefined) return decode(text_model, words, text);
   if (pixelValues.shape[0] !== inputIds.shape[0]) {
     const rule = '"pixelValues" must be [B, I, channels, height, width] with B that of "inputIds"';
@@ -146,7 +147,7 @@ export function imageStates(
   { pixelValues, pixelAttentionMask }:
     & Required<Pick<ImageTextInput, "pixelValues">>
     & Pick<ImageTextInput, "pixelAttentionMask">,
-  { config, loraScale }: HiddenOptions<SmolVlmConfig>,
+  { config, loraScale, dropout }: HiddenOptions<SmolVlmConfig>,
 ): Tensor {
   const joined = (x: Tensor): Tensor => reshape(x, [x.shape[0] * x.shape[1], ...x.shape.slice(2)]);
   if (pixelValues.shape.length !== 5) {
@@ -155,7 +156,12 @@ export function imageStates(
   }
   const pixels = joined(pixelValues), grid = squareGrid(pixels, config);
   const mask = pixelAttentionMask === undefined ? undefined : joined(pixelAttentionMask);
-  const seen = siglip(vision_model, pixels, { config: config.vision, loraScale, mask });
+  const seen = siglip(vision_model, pixels, {
+    config: config.vision,
+    loraScale,
+    dropout: dropoutsWithin(dropout, "vision_config"),
+    mask,
+  });
   return linear(shuffled(seen, { grid, ...config }), connector.proj, { loraScale });
 }
 
@@ -234,6 +240,7 @@ export const idefics3: Family<SmolVlmConfig, SmolVlmParams, ImageTextInput> = {
   ignored: [/\.rotary_emb\.inv_freq$/, /\.embeddings\.position_ids$/],
   inputs: ["attentionMask", "segments"],
   maxLength: (config) => config.text.maxLength,
+  dropouts: { "text_config.attention_dropout": 0, "vision_config.attention_dropout": 0 },
   hidden,
   heads: { Idefics3ForConditionalGeneration: head },
 };

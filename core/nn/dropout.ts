@@ -51,6 +51,14 @@ export function dropouts(
   };
 }
 
+/** The dropout of a part of a model, whose rates have names that begin with the name of the part. */
+export function dropoutsWithin(dropouts: Dropouts | undefined, part: string): Dropouts | undefined {
+  return dropouts && {
+    of: (x, name) => dropouts.of(x, `${part}.${name}`),
+    weights: (name) => dropouts.weights(`${part}.${name}`),
+  };
+}
+
 /** {@link Dropouts.of} of a model that may be in no training. */
 export function dropping(dropouts: Dropouts | undefined): Dropouts["of"] {
   return dropouts === undefined ? (x) => x : dropouts.of;

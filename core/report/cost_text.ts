@@ -18,11 +18,19 @@ export function percent(before: number, after: number): string {
   return change === 0 ? "0 %" : `${change < 0 ? "" : "+"}${change} %`;
 }
 
-/** A number before and after, and its relative change: `"3.78 → 3.10 (-18 %)"`. */
+/**
+ * A number before and after, and its relative change: `"3.78 → 3.10 (-18 %)"`. Of a number that was not above 0, or is more than
+ * ten times what it was, the difference: `"0.00 → 0.31 (+0.31)"`.
+ */
 export function change(before: number, after: number, digits: number): string {
   const text = (value: number): string => Number.isFinite(value) ? value.toFixed(digits) : "–";
-  const relative = percent(before, after);
-  return `${text(before)} → ${text(after)}${relative === "" ? "" : ` (${relative})`}`;
+  const isShare = before > 0 && after >= 0 && after <= 10 * before, difference = after - before;
+  const changed = isShare
+    ? percent(before, after)
+    : Number.isFinite(difference)
+    ? `${difference < 0 ? "" : "+"}${difference.toFixed(digits)}`
+    : "";
+  return `${text(before)} → ${text(after)}${changed === "" ? "" : ` (${changed})`}`;
 }
 
 /** Floating-point operations, `"3.78 GFLOP"`. */

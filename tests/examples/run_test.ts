@@ -81,7 +81,10 @@ Deno.test("digits saves at a signal, and resumed takes the other steps", async (
     assertInstanceOf(await interrupted(digits, args, "10/20"), InterruptedError);
     const saved = ["checkpoint.1.safetensors", "checkpoint.safetensors"];
     assertEquals(await names(out), [...saved, "metrics.jsonl", "run.toml", "tensorboard"]);
-    assertEquals(await call(digits, ["--resume", out]), null);
+    const rates = async () => (await Deno.readTextFile(`${out}/run.toml`)).match(/^rate = .*$/m)?.[0];
+    assertEquals(await rates(), "rate = 0.002");
+    assertEquals(await call(digits, ["--resume", out, "--rate", "0.0007"]), null);
+    assertEquals(await rates(), "rate = 0.0007");
     assertEquals(await names(out), ["metrics.jsonl", "report.html", "run.toml", "tensorboard"]);
     // TensorBoard reads a file for each part of the run.
     assertEquals((await names(`${out}/tensorboard`)).length, 2);

@@ -18,6 +18,7 @@ import {
 import { defineGeneration, placeImages } from "@firn/train/infer";
 import { describeModel, families, hiddenStates, type ImageTextInput } from "@firn/train/models";
 import { newModel } from "@firn/train/hub";
+import { topological } from "../../core/graph.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { assertNear } from "../reference/values.ts";
 
@@ -168,8 +169,8 @@ Deno.test("images of another shape, and configurations that are not supported, a
         "as height and width must be equal: [12,8]",
       ],
       [
-        { vision_config: { ...SOURCE.vision_config, attention_dropout: 0.1 } },
-        '"vision_config.attention_dropout"',
+        { vision_config: { ...SOURCE.vision_config, attention_dropout: 1 } },
+        '"vision_config.attention_dropout" of "config.json" as it must be at least 0 and below 1: 1',
       ],
     ] as const
   ) {
@@ -179,6 +180,26 @@ Deno.test("images of another shape, and configurations that are not supported, a
       message,
     );
   }
+});
+
+Deno.test("weights of attention of both towers are dropped in training, at the rates of their configurations", () => {
+  const described = describeModel(
+    {
+      ...SOURCE,
+      text_config: { ...TEXT, attention_dropout: 0.1 },
+      vision_config: { ...SOURCE.vision_config, attention_dropout: 0.2 },
+    },
+    { families, file: "config.json" },
+  );
+  const loss = nextTokenLoss<object, ImageTextInput>({ ...described, params: model.params });
+  const inputIds = ids([[3, ...states, 5, 7]]), pixelValues = images([[drawn(0)]]);
+  const batch = { inputIds, labels: inputIds, pixelValues };
+  const rates = (mode: { readonly training?: boolean }): unknown[] =>
+    topological([loss(model.params, batch, mode)]).flatMap(({ attrs }) =>
+      (attrs as { readonly dropout?: number } | null)?.dropout ?? []
+    );
+  assertEquals(rates({ training: true }), [0.2, 0.1]);
+  assertEquals(rates({}), []);
 });
 
 Deno.test("placeImages lets text be generated from images: as the scores of all tokens without a cache say", async () => {

@@ -82,14 +82,42 @@ Deno.test("a keeper keeps the state of the lowest validation loss, over a resume
   const losses = [3, 6, 9].map((step) => states.get(step)!.loss), lowest = Math.min(...losses);
   const saved = await loadCheckpoint(best, { fileSystem });
   assertEquals([saved.step, saved.validation!.loss], [[3, 6, 9][losses.indexOf(lowest)], lowest]);
-  // Another keeper knows it: a state that is worse does not take its place.
+  // The keeper of a run that goes on knows it: a state that is worse does not take its place.
   using other = define();
-  await using keeper = checkpointKeeper<Mlp>(gpu, { path, best: true, fileSystem });
-  for await (const state of scan(other, await other.init(newMlp()), batches.slice(0, 3))) {
-    await keeper.after(state);
+  const worse = 10 * Math.max(...losses);
+  {
+    await using keeper = checkpointKeeper<Mlp>(gpu, { path, best: true, fileSystem });
+    const again = await other.resume(saved) as TrainingState<Mlp>, step = saved.step + 1;
+    await keeper.after({ ...again, step, validation: { step, loss: worse } });
+    await keeper.flush();
+    assertEquals(keeper.best, saved.validation);
   }
-  await keeper.flush();
   assertEquals((await loadCheckpoint(best, { fileSystem })).step, saved.step);
+});
+
+Deno.test("a keeper of a run that begins, or is another, keeps its own best state over that of an earlier run", async () => {
+  const fileSystem = memoryFileSystem(), path = "run.safetensors", best = "run.best.safetensors";
+  const begin = async (step: number, loss: number, data: string | null): Promise<number> => {
+    using training = define();
+    const state = await training.next(await training.init(newMlp()), batches[0]);
+    await using keeper = checkpointKeeper<Mlp>(gpu, { path, best: true, fileSystem });
+    assertEquals(keeper.best, null);
+    await keeper.after({
+      ...state,
+      step,
+      validation: { step, loss },
+      settings: { ...state.settings, data },
+    });
+    await keeper.flush();
+    return (await loadCheckpoint(best, { fileSystem })).validation!.loss;
+  };
+  assertEquals(await begin(1, 1, "a"), 1);
+  // It begins: what an earlier run had in this folder says nothing.
+  assertEquals(await begin(1, 2, "a"), 2);
+  // It goes on, and was better before.
+  assertEquals(await begin(2, 3, "a"), 2);
+  // It goes on with other data, whose losses are others.
+  assertEquals(await begin(2, 4, "b"), 4);
 });
 
 Deno.test("a keeper writes while the device goes on, and what it wrote is the state that it was given", async () => {

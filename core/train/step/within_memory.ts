@@ -75,15 +75,17 @@ export function withinMemory<S extends PlannedWithin>(
 }
 
 /**
- * Bytes that a training takes besides those of a plan: parameters, state, the batch, the weights of the best step, and a copy of
- * all to go back to.
+ * Bytes that a training takes besides those of a plan: parameters, state, the batch, the weights of the best step, a copy of
+ * all to go back to, and weights that the optimizer makes for a moment to evaluate and save.
  */
 export function heldBytes(definition: StepDefinition, request: StepRequest): number {
   const { run, batch } = request, weights = activePaths(definition, { run, frozen: [] });
   const trained = total(weights.map((path) => run.params.get(path)!));
   const state = total(stateSpecsFor(definition, request).values()) + (definition.keepsBest ? trained : 0);
   const copies = definition.nonFinite === "rollback" ? state + trained : 0;
-  return total(run.params.values()) + state + copies + total(batch.values());
+  const active = activePaths(definition, request).map((path) => run.params.get(path)!);
+  const made = definition.optimizer.evaluated === undefined ? 0 : total(active);
+  return total(run.params.values()) + state + copies + made + total(batch.values());
 }
 
 function total(specs: Iterable<Spec>): number {

@@ -1,0 +1,21 @@
+/** Numbers before and after, as a person reads them. */
+
+import { assertEquals } from "@std/assert";
+import { change } from "@firn/train/report";
+
+Deno.test("change says a percentage where that means something, else the difference", () => {
+  for (
+    const [before, after, digits, text] of [
+      [3.78, 3.1, 2, "3.78 → 3.10 (-18 %)"],
+      [50, 50, 0, "50 → 50 (0 %)"],
+      [4, 0, 1, "4.0 → 0.0 (-100 %)"],
+      [1, 10, 0, "1 → 10 (+900 %)"],
+      [0, 0.31, 2, "0.00 → 0.31 (+0.31)"],
+      [-0.00001, 0.481, 3, "-0.000 → 0.481 (+0.481)"],
+      [0.2, -0.1, 1, "0.2 → -0.1 (-0.3)"],
+      [1e-6, 0.5, 1, "0.0 → 0.5 (+0.5)"],
+      [NaN, 2, 0, "– → 2"],
+      [2, Infinity, 0, "2 → –"],
+    ] as const
+  ) assertEquals(change(before, after, digits), text);
+});
