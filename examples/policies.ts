@@ -123,7 +123,7 @@ async function hashOf(path: string): Promise<string> {
  * @returns The export
  * @throws {InputError} When there is no such module, or it cannot be parsed
  */
-export async function importDefault(path: string, flag: string): Promise<unknown> {
+async function importDefault(path: string, flag: string): Promise<unknown> {
   try {
     return (await import(fileUrl(path).href)).default;
   } catch (cause) {
@@ -149,7 +149,7 @@ export function fileUrl(
 }
 
 /** Whether something is a freeze policy, as far as one can see. */
-export function isPolicy(made: unknown): made is FreezePolicy {
+function isPolicy(made: unknown): made is FreezePolicy {
   const policy = made as Partial<FreezePolicy> | null | undefined;
   return typeof policy?.name === "string" && Array.isArray(policy.signals) &&
     [policy.init, policy.next, policy.frozen].every((part) => typeof part === "function");

@@ -23,7 +23,7 @@ import {
   type Values,
 } from "../../examples/flags.ts";
 import { helpOf } from "../../examples/help.ts";
-import { print } from "../../examples/print.ts";
+import { print, printError } from "../../examples/print.ts";
 import { machineOf } from "./machine.ts";
 import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
@@ -128,6 +128,10 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     seconds: flags.seconds,
     subjectOf,
     onLines: (lines, seconds) => print(said(lines, seconds)),
+    onFailure: ({ task, arm, rate, seed }, error) =>
+      printError(
+        `failed: ${task.name}, ${arm}, rate ${rate}, seed ${seed}: ${(error as Error).stack ?? error}`,
+      ),
   });
   print(whole ? "all runs of the plan are finished" : "time is over: the same command goes on");
 }

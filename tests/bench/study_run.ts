@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NonFiniteError } from "@firn/train";
+import { DeviceLostError, NonFiniteError } from "@firn/train";
 import { keyOf, keyOfPlanned, type LineFile, type StudyLine } from "./study_lines.ts";
 import type { Subject } from "./study_models.ts";
 import {
@@ -63,14 +63,19 @@ export function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): Planne
  *
  * @param plan The plan
  * @param lines Finished runs
+ * @param failed Names of runs that failed and are not tried again
  * @returns It; null when all is done
  */
 export function nextCourse(
   plan: StudyPlan,
   lines: readonly StudyLine[],
+  failed: ReadonlySet<string> = new Set(),
 ): { readonly run: PlannedRun; readonly arms: readonly Arm[]; readonly tau: number | null } | null {
   const finished = new Set(lines.map(keyOf));
-  const left = wantedRuns(plan, lines).filter((run) => !finished.has(keyOfPlanned(run)));
+  const left = wantedRuns(plan, lines).filter((run) => {
+    const key = keyOfPlanned(run);
+    return !finished.has(key) && !failed.has(key);
+  });
   if (left.length === 0) return null;
   const [first] = left, tau = tauFrom(lines, first);
   if (!OF_FULL.includes(first.arm)) return { run: first, arms: [first.arm], tau };
@@ -92,6 +97,8 @@ export interface MakeOptions {
   /** Most trainings; no limit when absent. */
   readonly most?: number;
   readonly onLines?: (lines: readonly StudyLine[], seconds: number) => void;
+  /** Told of a training that failed. All others go on, as time on a GPU is short; it is tried again by the next command. */
+  readonly onFailure?: (run: PlannedRun, error: unknown) => void;
 }
 
 /**
@@ -104,13 +111,20 @@ export interface MakeOptions {
 export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boolean> {
   const { plan, file, seconds, most = Infinity } = options;
   const began = performance.now(), spent = (): number => (performance.now() - began) / 1000;
+  const failed = new Set<string>();
   for (let made = 0; made < most && spent() < seconds; made++) {
-    const next = nextCourse(plan, file.lines);
-    if (next === null) return true;
+    const next = nextCourse(plan, file.lines, failed);
+    if (next === null) break;
     const at = performance.now();
-    const lines = await trained(lab, { ...next, subject: await options.subjectOf(next.run.task) });
-    for (const line of lines) await file.add(line);
-    options.onLines?.(lines, (performance.now() - at) / 1000);
+    try {
+      const lines = await trained(lab, { ...next, subject: await options.subjectOf(next.run.task) });
+      for (const line of lines) await file.add(line);
+      options.onLines?.(lines, (performance.now() - at) / 1000);
+    } catch (error) {
+      if (error instanceof DeviceLostError || options.onFailure === undefined) throw error;
+      options.onFailure(next.run, error);
+      for (const arm of next.arms) failed.add(keyOfPlanned({ ...next.run, arm }));
+    }
   }
   return nextCourse(plan, file.lines) === null;
 }

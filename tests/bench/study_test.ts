@@ -193,6 +193,20 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
       assert(line.perplexity![0] > 1 && line.perplexity![1] !== line.perplexity![0]);
     }
     assertEquals(await makeRuns(labOf(gpu), { ...options, file, most: 9 }), true);
+
+    // Where a task cannot be opened, the others go on.
+    const other = TINY.tasks[1], told: string[] = [];
+    const both = { ...options, plan: { ...plan, tasks: [other, full], arms: ["1/2 of the steps"] as const } };
+    const subjectOf = (task: { name: string }) =>
+      task.name === full.name ? subject : Promise.reject(new Error("none"));
+    const onFailure = ({ task, rate }: { task: { name: string }; rate: number }) =>
+      void told.push(`${task.name} ${rate}`);
+    assertEquals(await makeRuns(labOf(gpu), { ...both, file, subjectOf, onFailure }), false);
+    assertEquals(told, ["tiny-lora 0.003", "tiny-lora 0.001", "tiny-lora 0.01"]);
+    assertEquals(
+      file.lines.filter(({ arm }) => arm === "1/2 of the steps").length,
+      3 + TINY.finalSeeds.length,
+    );
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
