@@ -42,6 +42,8 @@
  *
  * `bitFit(flatten(params))` trains biases alone; it is the option `trainable` of a training and no policy.
  *
+ * `simulate(policy, log)` replays a policy over the log of a run without training.
+ *
  * A policy declares its `signals`: `gradNorm`, `gradSquare`, `gradDelta`, `weightDelta`, `benefit`, and the sums of Adam's
  * moments. With `measured` it names the components to measure them for; nothing else is measured. It may also measure
  * frozen components (`probed`), end training (`stopped`), name the step to end with (`best`), and say why a component is
@@ -127,6 +129,8 @@ export { rotate, type RotateOptions } from "./rotate.ts";
 export { schedule, type ScheduleOptions } from "./schedule.ts";
 export { except, only } from "./select.ts";
 export type { Selector } from "./selector.ts";
+export { type Saving, simulate, type Simulation } from "./simulate.ts";
+export type { SimulatedChange, SimulatedEnding } from "./simulated_course.ts";
 export { smooth } from "./smooth.ts";
 export { signalToNoise, snr, type SnrOptions } from "./snr.ts";
 export { sticky } from "./sticky.ts";

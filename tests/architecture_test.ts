@@ -93,8 +93,13 @@ Deno.test("core imports only core, kernels and a few packages, each in one folde
   assertEquals(open.filter((line) => !known.includes(line)), []);
 });
 
-Deno.test("policies import only types, errors, their contract and what defines a signal from core", () => {
-  const open = ["core/errors.ts", "core/policy.ts", "core/train/freeze/define_signal.ts"];
+Deno.test("policies import only types, errors, their contract, what defines a signal and what replays a log from core", () => {
+  const open = [
+    "core/errors.ts",
+    "core/policy.ts",
+    "core/train/freeze/define_signal.ts",
+    "core/report/replay_of.ts",
+  ];
   const found = forbidden(
     "policies/",
     (leads, { type }) =>
