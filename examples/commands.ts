@@ -118,6 +118,12 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     folders: true,
     beside: true,
   },
+  simulate: {
+    about: "replay freeze policies over a run, without training: ./firn simulate FOLDER --policy gradES,auto",
+    script: "examples/simulate.ts",
+    folders: true,
+    beside: true,
+  },
   browser: {
     about: "serve a page on this machine that fine-tunes in a browser",
     script: "examples/browser.ts",

@@ -7,7 +7,8 @@
 import { batchFlags, checkBatch } from "./batch_flags.ts";
 import { DATA_FLAGS, weightsOf } from "./data_flags.ts";
 import { checkEvaluation, EVALUATION_FLAGS, HELD_OUT, setsOf } from "./evaluation_flags.ts";
-import { oneOf, positive, share, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
+import { oneOf, positive, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
+import { FREEZING_FLAGS, recordedOf } from "./freezing_flags.ts";
 import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
 import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
@@ -15,7 +16,7 @@ import { PRETRAINED_RATE } from "./model_card.ts";
 import { checkObjective, judgedBy, OBJECTIVE_FLAGS } from "./objective_flags.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { checkOptimizer, OPTIMIZER_FLAGS } from "./optimizer_flags.ts";
-import { checkKeepBest, checkPolicyName, POLICY, VALIDATE } from "./policies.ts";
+import { checkKeepBest, checkPolicyName } from "./policies.ts";
 import { RUN_FLAGS } from "./saved_flags.ts";
 import { MAX_SHARD_SIZE } from "./shard_size.ts";
 
@@ -50,13 +51,7 @@ export const FLAGS = {
       "f32",
     ),
   }),
-  ...topic("freezing", {
-    policy: POLICY,
-    tau: positive("threshold of gradES", 30),
-    alpha: share("share of the steps in which gradES freezes nothing", 0.5),
-    metric: oneOf(["gradNorm", "gradDelta", "weightDelta"], "what gradES compares with tau", "gradNorm"),
-    validate: VALIDATE,
-  }),
+  ...FREEZING_FLAGS,
   ...EVALUATION_FLAGS,
   ...topic("evaluation", {
     prompt: text("TEXT", "beginning of the generated samples", "The whale"),
@@ -118,6 +113,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   }
   weightsOf(values.data);
   checkPolicyName(values.policy);
+  recordedOf(values);
   checkKeepBest(values);
   providerOf(values);
   checkObjective(values);

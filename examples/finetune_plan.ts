@@ -21,6 +21,7 @@ import { companionFiles } from "@firn/train/hub";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
+import { recordedOf } from "./freezing_flags.ts";
 import { locateModel } from "./hub.ts";
 import { classArchitecture } from "./classify.ts";
 import { loadShown, type LoadShownOptions } from "./load_model.ts";
@@ -63,7 +64,11 @@ export async function planOf(
   const { name, folder } = await locateModel(values.model);
   const { rate, why } = await rateOf(folder, values.lr);
   const flags: Flags = { ...values, model: name, lr: rate, date: values.date ?? today() };
-  const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
+  const { policy, hash } = await policyOf(flags.policy, {
+    ...flags,
+    record: recordedOf(flags),
+    hash: policyHash,
+  });
   const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
   const out = await joined?.common(asked) ?? asked;
   if (!joined?.follows) await checkOutput(out, { resumed, model: folder });
@@ -169,7 +174,8 @@ export async function runOf(
     model: folder,
     lookEvery: lookEvery(flags),
     observe: flags,
-    ...flags.policy === "gradES" && { threshold: { signal: flags.metric, tau: flags.tau } },
+    ...flags.policy === "gradES" && flags.tau !== null &&
+      { threshold: { signal: flags.metric, tau: flags.tau } },
     config: {
       ...flags,
       data: flags.data.join(", "),

@@ -160,9 +160,9 @@ function needsOf(command: string, args: readonly string[], open: Opener): Needs 
     }
     if (["--prompt-file", "--chat-template", "--config"].includes(name)) read.push(value);
     // A policy may import its neighbours.
-    if (name === "--policy" && value.includes("/")) read.push(value.replace(/[^/]*$/, ""));
-    if (name === "--policy" && machine.os === "windows" && value.includes("\\")) {
-      read.push(value.replace(/[^\\/]*$/, ""));
+    for (const one of name !== "--policy" ? [] : command === "simulate" ? value.split(",") : [value]) {
+      if (one.includes("/")) read.push(one.replace(/[^/]*$/, ""));
+      if (machine.os === "windows" && one.includes("\\")) read.push(one.replace(/[^\\/]*$/, ""));
     }
     if (name === "--json" && value !== "-") {
       read.push(value);
@@ -203,7 +203,7 @@ function openPositionals(about: Command, args: readonly string[], open: Opener):
   if (about.folders) {
     read.push(
       ...args.filter((arg, i) =>
-        !arg.startsWith("-") && !["--port", "--gpu", "--device", "--out"].includes(args[i - 1])
+        !arg.startsWith("-") && !["--port", "--gpu", "--device", "--out", "--policy"].includes(args[i - 1])
       ),
     );
   }

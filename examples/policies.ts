@@ -7,7 +7,23 @@
 import { pathToFileURL } from "node:url";
 import { type FreezePolicy, InputError, NotFoundError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { costAware, earlyStopping, gradES, type GradESOptions, prefix, snr } from "@firn/train/policies";
+import {
+  adaGradSelect,
+  anyOf,
+  auto,
+  bottomFreeze,
+  costAware,
+  diminishingReturns,
+  earlyStopping,
+  gradES,
+  type GradESOptions,
+  gradientProbe,
+  prefix,
+  record,
+  type Signal,
+  snr,
+  topFreeze,
+} from "@firn/train/policies";
 import { type Flag, text, UsageError, whole } from "./flags.ts";
 
 /** Those that need no number which depends on the model. */
@@ -18,6 +34,12 @@ const POLICIES: ReadonlyMap<string, () => FreezePolicy | undefined> = new Map<
   ["snr", () => snr()],
   ["prefix", () => prefix()],
   ["costAware", () => costAware({ targetSpeedup: 1.3 })],
+  ["auto", () => auto()],
+  ["bottomFreeze", () => bottomFreeze(0.5)],
+  ["topFreeze", () => topFreeze(0.5)],
+  ["gradientProbe", () => gradientProbe()],
+  ["adaGradSelect", () => adaGradSelect({ every: 10 })],
+  ["diminishingReturns", () => diminishingReturns()],
   ["earlyStopping", () => earlyStopping()],
   ["none", () => undefined],
 ]);
@@ -48,11 +70,21 @@ export function isModule(name: string): boolean {
   return name !== "gradES" && !POLICIES.has(name);
 }
 
+/** What a policy by its name is made with. */
+export interface PolicyOptions extends Omit<GradESOptions, "tau"> {
+  /** Threshold of gradES; null or absent to find it. */
+  readonly tau?: GradESOptions["tau"] | null;
+  /** Signals to measure besides; none when absent. */
+  readonly record?: readonly string[];
+  /** The SHA-256 that a module must have, in a run that is resumed. */
+  readonly hash?: string | null;
+}
+
 /**
  * Makes a policy.
  *
  * @param name One of {@link POLICY_NAMES}, or the path of a module whose default export is a policy
- * @param options The options of gradES; `hash`: what the module must have, in a run that is resumed
+ * @param options The options of gradES, signals to measure besides, and the hash that a module must have
  * @returns The policy, undefined for `none`, and the SHA-256 of the module
  * @throws {UsageError} When there is no such name, or it is the address of a module elsewhere
  * @throws {NotFoundError} When there is no such module
@@ -61,9 +93,20 @@ export function isModule(name: string): boolean {
  */
 export async function policyOf(
   name: string,
-  { hash: expected = null, ...options }: GradESOptions & { readonly hash?: string | null },
+  { record: recorded = [], ...options }: PolicyOptions,
 ): Promise<LoadedPolicy> {
-  if (name === "gradES") return { policy: gradES(options), hash: null };
+  const { policy, hash } = await bareOf(name, options);
+  if (recorded.length === 0) return { policy, hash };
+  const recording = record(...recorded as Signal[]);
+  return { policy: policy === undefined ? recording : anyOf(policy, recording), hash };
+}
+
+/** The policy of a name or a module. */
+async function bareOf(
+  name: string,
+  { hash: expected = null, tau, ...options }: Omit<PolicyOptions, "record">,
+): Promise<LoadedPolicy> {
+  if (name === "gradES") return { policy: gradES({ ...options, tau: tau ?? undefined }), hash: null };
   const named = POLICIES.get(name);
   if (named !== undefined) return { policy: named(), hash: null };
   checkPolicyName(name);

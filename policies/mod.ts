@@ -23,6 +23,7 @@
  * | `randomSubset({ share, every, seed })` | a random share, drawn anew every so many steps (TimelyFreeze) |
  * | `stopAt(step)` | everything, which ends training |
  * | `diminishingReturns()` | nothing; ends training when the steps left can gain little |
+ * | `record(...signals)` | nothing; measures, for the log |
  * | `earlyStopping({ patience, minDelta })` | nothing; ends training by the validation loss, with the best parameters |
  *
  * | wrapper | changes |
@@ -125,6 +126,7 @@ export type { AdamDecays } from "./moments.ts";
 export { patience } from "./patience.ts";
 export { prefix, type PrefixOptions } from "./prefix.ts";
 export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";
+export { record } from "./record.ts";
 export { rotate, type RotateOptions } from "./rotate.ts";
 export { schedule, type ScheduleOptions } from "./schedule.ts";
 export { except, only } from "./select.ts";

@@ -48,8 +48,7 @@ export interface Simulation {
  * The policy is told what training would tell it. What it freezes is not measured, except by its probes; what it does not
  * measure is hidden. Asked again by the log of its own run it decides exactly as it did. For another policy the readings are
  * those of the run that was recorded: from its first change on they are an estimate, and what the loss would have been is not
- * known. `missing` and `known` tell what the log lacks: record a run under a policy that measures it and freezes nothing, such as
- * `keepActive("*", policy)`.
+ * known. `missing` and `known` tell what the log lacks: record a run with `record(...signals)`.
  *
  * Operations are those of {@link stepCost}; of all steps that were planned where the policy ends training, else of the steps
  * in the log. Seconds follow the measured milliseconds of steps: a line through the medians of the frozen sets of the log,

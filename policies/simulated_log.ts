@@ -39,8 +39,8 @@ export function simulatedLog(
   };
   for (const line of lines) {
     if (line.kind === "start") {
-      const { perplexity, accuracy, sample, threshold, ...start } = line;
-      made.push({ ...start, config: { ...line.config, policy } });
+      const { kind, config, adapter } = line;
+      made.push({ kind, config: { ...config, policy }, adapter });
     } else if (line.kind === "components") made.push(line);
     else if (line.kind === "step" && at < sets.length) {
       made.push(stepOf(line));

@@ -158,6 +158,14 @@ Deno.test("firn deno fmt needs neither an adapter nor JSR", () => {
   assertEquals([code, calls], [0, ["deno {} [fmt] [--check]"]]);
 });
 
+Deno.test("firn simulate reads the folder of each of its policies", () => {
+  const { code, calls } = launch(["simulate", "out/1", "--policy", "own/a.ts,gradES,other/b.ts"], {
+    adapter: "no",
+  });
+  assertEquals(code, 0);
+  assertMatch(calls[0], /\[--allow-read=[^\]]*,out\/1,own\/,other\/[\],]/);
+});
+
 Deno.test("firn explain reads a log, which needs no adapter", () => {
   const { code, calls } = launch(["explain", "out/finetune-1"], { adapter: "no", user: "other" });
   assertEquals([code, calls], [0, [

@@ -192,11 +192,10 @@ Deno.test("seconds follow the paces of the frozen sets that the log measured", (
 });
 
 Deno.test("a simulation says which signals the log lacks, and how many readings", () => {
+  const nines = Object.fromEntries(PATHS.map((path) => [path, 9]));
   const log = logOf(
     1,
-    (step) => ({
-      readings: step % 2 ? { gradNorm: Object.fromEntries(PATHS.map((path) => [path, 9])) } : {},
-    }),
+    (step) => ({ readings: step % 2 === 0 ? {} : { gradNorm: nines } } as Partial<StepLine>),
   );
   const { missing, known } = simulate(anyOf(below("gradNorm", 1), below("benefit", 1)), log);
   assertEquals([missing, known], [["benefit"], 0.25]);

@@ -1,0 +1,65 @@
+/**
+ * Flags about freezing.
+ *
+ * @module
+ */
+
+import { type Flag, oneOf, positive, share, text, topic, UsageError } from "./flags.ts";
+import { POLICY, VALIDATE } from "./policies.ts";
+
+/** What gradES may compare. */
+type Metric = "gradNorm" | "gradDelta" | "weightDelta";
+
+/** The flags about gradES. */
+export const GRAD_ES_FLAGS: {
+  readonly tau: Flag<number | null>;
+  readonly alpha: Flag<number>;
+  readonly metric: Flag<Metric>;
+} = {
+  tau: positive("threshold of gradES; when absent it finds one in the readings of its first steps", null),
+  alpha: share("share of the steps in which gradES freezes nothing", 0.5),
+  metric: oneOf<Metric>(
+    ["gradNorm", "gradDelta", "weightDelta"],
+    "what gradES compares with tau",
+    "gradNorm",
+  ),
+};
+
+/** Signals that `--record all` stands for: what the policies by name read, but for the moments that only Adam has. */
+const RECORDED = ["gradNorm", "gradSquare", "benefit"];
+
+/** Signals of Adam and of what is made of it. */
+const MOMENTS = ["firstMoment", "secondMoment"];
+
+/** The flags of a command whose policy may be any. */
+export const FREEZING_FLAGS: typeof GRAD_ES_FLAGS & {
+  readonly policy: Flag<string>;
+  readonly record: Flag<string | null>;
+  readonly validate: Flag<number | null>;
+} = topic("freezing", {
+  policy: POLICY,
+  ...GRAD_ES_FLAGS,
+  record: text(
+    "SIGNALS",
+    "signals to measure besides, with commas, for ./firn simulate; all: those of all policies by name",
+    null,
+  ),
+  validate: VALIDATE,
+});
+
+/**
+ * The signals of `--record`.
+ *
+ * @param flags The flag, and the optimizer's name
+ * @returns Their names; none when absent
+ * @throws {UsageError} When a name is empty
+ */
+export function recordedOf(
+  { record, optimizer }: { readonly record: string | null; readonly optimizer: string },
+): readonly string[] {
+  if (record === null) return [];
+  if (record === "all") return optimizer.startsWith("adam") ? [...RECORDED, ...MOMENTS] : RECORDED;
+  const names = record.split(",");
+  if (names.every((name) => name !== "")) return names;
+  throw new UsageError(`--record takes names of signals with commas between, or all: got "${record}"`);
+}
