@@ -1,5 +1,5 @@
 import { InputError } from "../core/errors.ts";
-import type { FreezePolicy, Signal } from "../core/policy.ts";
+import { type AnySignal, type FreezePolicy, signalName } from "../core/policy.ts";
 import { definePolicy } from "./define_policy.ts";
 
 /**
@@ -20,12 +20,12 @@ import { definePolicy } from "./define_policy.ts";
  * assertEquals(policy.signals, ["gradNorm", "benefit"]);
  * ```
  */
-export function record(...signals: readonly Signal[]): FreezePolicy {
+export function record(...signals: readonly AnySignal[]): FreezePolicy {
   if (signals.length === 0) {
     throw new InputError("Cannot record signals as there must be one at least: there is none");
   }
   return definePolicy({
-    name: `record(${signals.join(", ")})`,
+    name: `record(${signals.map(signalName).join(", ")})`,
     signals,
     init: () => null,
     next: () => null,

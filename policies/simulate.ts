@@ -1,9 +1,9 @@
-import type { FreezePolicy } from "../core/policy.ts";
+import { type FreezePolicy, signalName } from "../core/policy.ts";
 import { replayOf } from "../core/report/replay_of.ts";
 import type { Line } from "../core/report/types.ts";
 import { costOf } from "./cost.ts";
 import { paceOf } from "./pace.ts";
-import { courseOf, nameOf, type SimulatedChange, type SimulatedEnding } from "./simulated_course.ts";
+import { courseOf, type SimulatedChange, type SimulatedEnding } from "./simulated_course.ts";
 import { simulatedLog } from "./simulated_log.ts";
 
 /** A number of a run by the model of costs: without any freeze, and under the policy. */
@@ -92,7 +92,7 @@ export function simulate(policy: FreezePolicy, lines: readonly Line[]): Simulati
   const pace = priced ? paceOf(lines, prices) : null, full = costOf(prices, () => true);
   return {
     policy: policy.name,
-    missing: policy.signals.map(nameOf).filter((name) =>
+    missing: policy.signals.map(signalName).filter((name) =>
       !looks.some(({ readings }) => Object.hasOwn(readings, name))
     ),
     known: course.wanted === 0 ? 1 : course.found / course.wanted,

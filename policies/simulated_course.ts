@@ -1,4 +1,4 @@
-import type { FreezePolicy, Json, Look, Reason } from "../core/policy.ts";
+import { type FreezePolicy, type Json, type Look, type Reason, signalName } from "../core/policy.ts";
 import type { Replay } from "../core/report/replay_of.ts";
 import { measuredPaths } from "./measured_paths.ts";
 
@@ -46,7 +46,9 @@ export interface Course {
 export function courseOf(policy: FreezePolicy, { run, components, looks }: Replay): Course {
   const paths = components.map(({ path }) => path), sets: Course["sets"][number][] = [];
   const measured = new Map(
-    policy.signals.map((signal) => [nameOf(signal), new Set(measuredPaths(policy, { signal, components }))]),
+    policy.signals.map((
+      signal,
+    ) => [signalName(signal), new Set(measuredPaths(policy, { signal, components }))]),
   );
   const changes: SimulatedChange[] = [];
   let state: Json = policy.init(components, run),
@@ -78,11 +80,6 @@ export function courseOf(policy: FreezePolicy, { run, components, looks }: Repla
     break;
   }
   return { changes, sets, frozen, ending, wanted, found };
-}
-
-/** The name of a signal. */
-export function nameOf(signal: string | { readonly name: string }): string {
-  return typeof signal === "string" ? signal : signal.name;
 }
 
 /** Signals that a probe measures. */
