@@ -28,6 +28,14 @@ function cellOf(trained: number, { gigabits, ...cluster }: {
   return of === "gradients" ? gradients : `${gradients}: ${wire}, every ${every}, ${milliseconds(seconds)}`;
 }
 
+/** Lines of a table in Markdown, with columns of one width. */
+export function tableLines(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
+  const lineOf = (row: readonly string[]): string =>
+    `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
+  return [head, widths.map((n) => "-".repeat(n)), ...rows].map(lineOf);
+}
+
 /** Makes the lines of the table. */
 export function exchangeTable(): string[] {
   const head = ["trained", "GPUs", ...GIGABITS.map((n) => `${n} Gbit/s`)];
@@ -38,10 +46,7 @@ export function exchangeTable(): string[] {
       ...GIGABITS.map((gigabits) => cellOf(trained, { ranks, latency, gigabits })),
     ])
   );
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
-  const lineOf = (row: readonly string[]): string =>
-    `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
-  return [head, widths.map((n) => "-".repeat(n)), ...rows].map(lineOf);
+  return tableLines(head, rows);
 }
 
 if (import.meta.main) { for (const line of exchangeTable()) console.log(` * ${line}`); }

@@ -80,12 +80,11 @@ async function run(
   let killed: Ended["kill"] = null;
   if (kill !== undefined) {
     const victim = await victimOf({ mark, ...kill, events: watcher, out, isAlive: () => alive });
-    if (victim !== null) {
-      Deno.kill(victim.pid, "SIGKILL");
+    if (victim !== null && send(victim.pid, "SIGKILL")) {
       const at = performance.now();
       while ((await marked(mark)).length > 0 && performance.now() - at < 4000 * SOON) await pause(50);
       killed = { rank: victim.rank!, phase: kill.phase, endedMs: performance.now() - at };
-      for (const { pid } of await marked(mark)) Deno.kill(pid, "SIGKILL");
+      for (const { pid } of await marked(mark)) send(pid, "SIGKILL");
     }
   }
   const { code, stdout, stderr } = await output, text = new TextDecoder();
@@ -114,14 +113,25 @@ async function victimOf(
   if (all.length < 2) return null;
   const [victim, other] = draw(2) === 0 ? all : all.toReversed();
   if (stops) { // The other then waits for it in an exchange.
-    Deno.kill(victim.pid, "SIGSTOP");
-    await pause(400);
+    send(victim.pid, "SIGSTOP");
+    await pause(1500);
     if (draw(2) === 0) {
-      Deno.kill(victim.pid, "SIGCONT");
+      send(victim.pid, "SIGCONT");
       return isAlive() ? other : null;
     }
   }
   return isAlive() ? victim : null;
+}
+
+/** Sends a signal; false where the process has ended. */
+function send(pid: number, signal: Deno.Signal): boolean {
+  try {
+    Deno.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 function pause(ms: number): Promise<void> {

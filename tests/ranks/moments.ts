@@ -20,7 +20,7 @@ const BEGINS: Readonly<Record<Phase, { readonly shown: RegExp | null; readonly m
   "start-up": { shown: null, most: STARTED },
   "compile": { shown: /metrics\.jsonl$/, most: 1500 },
   "first step": { shown: /checkpoint\.safetensors$/, most: 800 },
-  "exchange": { shown: /checkpoint\.1\.safetensors$/, most: 300 },
+  "exchange": { shown: /checkpoint\.safetensors$/, most: 1500 },
   "look": { shown: /metrics\.jsonl$/, most: 5 },
   "checkpoint": { shown: /checkpoint/, most: 5 },
   "end": { shown: /\/model/, most: 1200 },
