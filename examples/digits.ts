@@ -202,7 +202,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  await onRanks((joined) => trainDigits(request, joined));
+  await onRanks((joined) => trainDigits(request, joined), request.values);
 }
 
 async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {

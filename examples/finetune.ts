@@ -91,7 +91,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  await onRanks((joined) => finetune(request, joined));
+  await onRanks((joined) => finetune(request, joined), request.values);
 }
 
 async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {

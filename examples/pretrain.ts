@@ -129,7 +129,7 @@ async function runOnce(args: readonly string[]): Promise<void> {
     check: checkFlags,
   });
   if (request.help) return print(helpOf(USAGE, FLAGS, request.help));
-  await onRanks((joined) => pretrain(request, joined));
+  await onRanks((joined) => pretrain(request, joined), request.values);
 }
 
 async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {

@@ -14,6 +14,7 @@ import {
   type Ranks,
   rankShares,
 } from "@firn/train/ranks";
+import { UsageError } from "./flags.ts";
 import { print } from "./print.ts";
 
 /** Seconds to wait for rank 0, which saves and judges the model alone. */
@@ -44,9 +45,13 @@ export async function launchedSize(): Promise<number> {
  * that of all.
  *
  * @param command The command; it is handed this rank, null where no launcher started this process
+ * @param options `survive`: whether those that are left go on where one dies
  */
-export async function onRanks(command: (joined: Joined | null) => Promise<void>): Promise<void> {
-  const joined = await joinRanks();
+export async function onRanks(
+  command: (joined: Joined | null) => Promise<void>,
+  options: { readonly survive?: boolean } = {},
+): Promise<void> {
+  const joined = await joinRanks(options);
   await command(joined);
   await joined?.ranks.close();
 }
@@ -54,11 +59,15 @@ export async function onRanks(command: (joined: Joined | null) => Promise<void>)
 /**
  * Joins the other ranks.
  *
+ * @param options `survive`: whether those that are left go on where one dies
  * @returns This rank; null where no launcher started this process
  */
-export async function joinRanks(): Promise<Joined | null> {
-  if (await launchedSize() === 1) return null;
-  const ranks = await openRanks({ timeout: TIMEOUT });
+export async function joinRanks({ survive = false }: { readonly survive?: boolean } = {}): Promise<Joined | null> {
+  if (await launchedSize() === 1) {
+    if (survive) throw new UsageError("--survive is for several ranks: start it by ./firn ranks N");
+    return null;
+  }
+  const ranks = await openRanks({ timeout: TIMEOUT, survive });
   print(`ranks       ${ranks.size}, ${ranks.local.size} of them on this machine; ${ranks.engine}`);
   return joinedBy(ranks);
 }

@@ -8,7 +8,6 @@ import {
   DataError,
   type Gpu,
   read,
-  scan,
   type TensorTree,
   type Training,
   type TrainingState,
@@ -42,6 +41,7 @@ import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { lostRun } from "./lost_run.ts";
 import type { Joined } from "./ranks.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
+import { survivingSteps } from "./surviving_steps.ts";
 import { watchedRun } from "./watched.ts";
 
 /** A folder that one run has for itself, and its log. */
@@ -223,8 +223,12 @@ async function takeSteps<B extends TensorTree>(
   let memory = "";
   // A run may have been interrupted once it was to end.
   const over = options.evaluations?.begin(log.lines) ?? false;
-  const batches = over ? [] : options.batches.from(state.step * training.accumulate + 1);
-  for await (state of scan(training, state, waitingFor(batches, waits))) {
+  const states = over ? [] : survivingSteps(training, state, {
+    batchesAfter: (step) => waitingFor(options.batches.from(step * training.accumulate + 1), waits),
+    joined: joined ?? null,
+    say: bar.say,
+  });
+  for await (state of states) {
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([componentsLine(training)]);
     }

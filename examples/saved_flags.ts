@@ -32,6 +32,7 @@ export const RUN_FLAGS: {
   readonly "keep-best": Flag<boolean>;
   readonly resume: Flag<string | null>;
   readonly config: Flag<string | null>;
+  readonly survive: Flag<boolean>;
 } = topic("run", {
   ...CONFIG_FLAGS,
   checkpoint: whole("steps between checkpoints", 50),
@@ -39,6 +40,7 @@ export const RUN_FLAGS: {
   keep: whole("checkpoints that stay until the run is finished, the newest", 2),
   "keep-best": toggle("keep the state of the lowest validation loss as checkpoint.best.safetensors"),
   resume: text("DIR", "continue the interrupted run of that output folder, with its flags", null),
+  survive: toggle("go on with those that are left where a rank other than the first dies; needs Open MPI 5"),
 });
 
 /** Flags of every command that may stand beside `--resume`: they change no result. */
@@ -53,11 +55,12 @@ const BESIDE_RESUME: readonly string[] = [
   "gpu",
   "unsafe-gpu",
   "device",
+  "survive",
   ...Object.keys(OBSERVE_FLAGS),
 ];
 
 /** Flags that are not taken from a checkpoint: what anyone may have written loads no library, drops no check and opens no port. */
-export const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "device", "watch"];
+export const OF_THIS_MACHINE: readonly string[] = ["gpu", "unsafe-gpu", "device", "watch", "survive"];
 
 /** Flags of a command that can go on with a run. */
 export type RunTable = Table & typeof RUN_FLAGS & { readonly out: Flag<string | null> };

@@ -49,6 +49,13 @@ const FUNCTIONS = {
   MPI_Barrier: { parameters: ["usize"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
+/** Functions by which ranks go on without one that died (ULFM): Open MPI 5 has them, others may lack them. */
+const SURVIVAL = {
+  MPIX_Comm_revoke: { parameters: ["usize"], result: "i32", nonblocking: true },
+  MPIX_Comm_agree: { parameters: ["usize", "buffer"], result: "i32", nonblocking: true },
+  MPIX_Comm_shrink: { parameters: ["usize", "buffer"], result: "i32", nonblocking: true },
+} as const satisfies Deno.ForeignLibraryInterface;
+
 /** Functions of the C library, which a library of MPI depends on, so that they are found in it. */
 const LOADER = {
   dlopen: { parameters: ["buffer", "i32"], result: "usize" },
@@ -80,6 +87,8 @@ export interface Mpi {
   readonly call: Deno.DynamicLibrary<typeof FUNCTIONS>["symbols"];
   /** Its constants. */
   readonly constants: MpiConstants;
+  /** How ranks go on without one that died; null where it cannot. */
+  readonly survival: Deno.DynamicLibrary<typeof SURVIVAL>["symbols"] | null;
 }
 
 /** MPICH 3.1 and later, Intel MPI, MVAPICH: the common binary interface of these. */
@@ -132,7 +141,8 @@ export function loadMpi(path: string): Mpi {
   call.MPI_Get_library_version(text, length);
   const version = new TextDecoder().decode(text.subarray(0, length[0])).replace(/\0.*$/s, "").trim();
   const name = version.split("\n")[0].replace(/,? *(package|ident|repo).*$/i, "").trim();
-  return { version: name, call, constants: constantsOf(deno, path, version) };
+  const survival = has(deno, path, "MPIX_Comm_shrink") ? opened(deno, path, SURVIVAL).symbols : null;
+  return { version: name, call, constants: constantsOf(deno, path, version), survival };
 }
 
 /** What a library calls its handles. */

@@ -89,6 +89,11 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
           'Cannot exchange parameters as "ranks" must say with whom: give what openRanks() gives',
         );
       }
+      if (ranks.survival !== undefined) {
+        throw new InputError(
+          'Cannot exchange parameters as ranks that go on where one dies exchange gradients, which they can sum anew: drop "survive", or exchange gradients',
+        );
+      }
       if (evaluated !== undefined) {
         throw new InputError(
           `Cannot exchange parameters as "${name}" averages the weights of one rank: exchange gradients, or take another optimizer`,

@@ -17,3 +17,4 @@ export {
   exchangeSeconds,
 } from "./exchange_cost.ts";
 export type { Ranks } from "./ranks.ts";
+export { RanksLostError } from "./survival.ts";

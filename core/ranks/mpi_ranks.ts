@@ -8,28 +8,26 @@ import { refuse } from "../arguments.ts";
 import { RanksError } from "../errors.ts";
 import type { Mpi } from "../host/load_mpi.ts";
 import type { Ranks } from "./ranks.ts";
+import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
 /** Elements of one call: MPI counts in 32 bits. */
 const MOST = 2 ** 28;
 /** Tags of messages that tell which call a rank waits in. */
 const TAGS = 30_000;
 
-/** A communicator, and what is known about it. */
-interface Group {
-  readonly handle: bigint;
-  readonly rank: number;
-  readonly size: number;
-}
-
 /**
  * Initialises MPI.
  *
  * @param mpi The library
- * @param options `seconds`: how long a call waits for other ranks
+ * @param options `seconds`: how long a call waits for other ranks; `survive`: whether those that are left go on where one dies
  * @returns The ranks
  * @throws {RanksError} When MPI refuses
+ * @throws {InputError} When the library has nothing to survive with
  */
-export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): Ranks {
+export function mpiRanks(
+  mpi: Mpi,
+  { seconds, survive = false }: { readonly seconds: number; readonly survive?: boolean },
+): Ranks {
   const { call, constants, version } = mpi, { world } = constants, level = new Int32Array(1);
   call.MPI_Initialized(level);
   if (level[0] !== 0) throw new RanksError("Cannot start MPI as a process can do it once: it runs already");
@@ -42,7 +40,13 @@ export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): R
   check(mpi, "start", call.MPI_Comm_set_errhandler(world, constants.errorsReturn));
   const all = groupOf(mpi, world), local = groupOf(mpi, localOf(mpi, all.rank));
   const watch = level[0] >= constants.threadMultiple ? watchOf(mpi, all) : null;
-  const next = callQueue({ seconds, all, watch });
+  const describe = (handle: bigint): Group => groupOf(mpi, handle);
+  const survivor = survive
+    ? survivorOf(mpi, { group: all, groupOf: describe, check: (what, code) => check(mpi, what, code) })
+    : null;
+  const group = survivor ?? { group: all },
+    queue = callQueue({ seconds, all, watch, survivor }),
+    { next } = queue;
   let closed = false;
   const abort = (code: number): never => {
     call.MPI_Abort(world, code);
@@ -51,15 +55,27 @@ export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): R
   // A process that ends without a word would leave the others waiting.
   globalThis.addEventListener?.("unload", () => closed || abort(1));
   return {
-    rank: all.rank,
-    size: all.size,
+    get rank() {
+      return group.group.rank;
+    },
+    get size() {
+      return group.group.size;
+    },
     local: { rank: local.rank, size: local.size },
     engine: version,
-    ...exchangeOf(mpi, { all, next }),
+    ...exchangeOf(mpi, { group, next }),
+    ...survivor !== null && { survival: { lost: survivor.lost, goOn: queue.goOn } },
     abort,
     async close() {
       if (closed) return;
-      await next("close", async () => check(mpi, "close", await call.MPI_Barrier(world)));
+      const barrier = async () => check(mpi, "close", await call.MPI_Barrier(group.group.handle));
+      for (let together = false; !together;) {
+        together = await next("close", barrier).then(() => true, (error) => {
+          if (!(error instanceof RanksLostError)) throw error;
+          queue.goOn();
+          return false;
+        });
+      }
       closed = true;
       check(mpi, "close", call.MPI_Finalize());
     },
@@ -69,14 +85,21 @@ export function mpiRanks(mpi: Mpi, { seconds }: { readonly seconds: number }): R
 /** Makes a call of MPI once those before it have ended. */
 type Next = <T>(what: string, work: () => Promise<T>) => Promise<T>;
 
-/** Runs calls one after the other: two at once give wrong sums on MPICH. After a failed one, all fail. */
-function callQueue({ seconds, all, watch }: Pick<Waiting, "seconds" | "all" | "watch">): Next {
-  let queue: Promise<unknown> = Promise.resolve(), calls = 0, broken: unknown = null;
-  return (what, work) => {
+/** Runs calls one after the other: two at once give wrong sums on MPICH. After a failed one, all fail until ranks go on. */
+function callQueue(
+  { seconds, all, watch, survivor }: Pick<Waiting, "seconds" | "all" | "watch"> & {
+    readonly survivor: Survivor | null;
+  },
+): { readonly next: Next; readonly goOn: () => void } {
+  let queue: Promise<unknown> = Promise.resolve(), calls = 0, broken: unknown = null, epoch = 0;
+  const next: Next = (what, work) => {
+    const begun = epoch, asked = broken;
     const made = queue.then(async () => {
-      if (broken !== null) throw broken;
+      // What was asked for before ranks went on is not what the others do now.
+      if (asked !== null || broken !== null || begun !== epoch) throw asked ?? broken ?? stale(what);
       try {
-        return await within(work(), { what, call: calls++, seconds, all, watch });
+        const call = survivor === null ? work() : survivor.settle(what, work);
+        return await within(call, { what, call: calls++, seconds, all, watch });
       } catch (error) {
         broken = error;
         throw error;
@@ -85,14 +108,26 @@ function callQueue({ seconds, all, watch }: Pick<Waiting, "seconds" | "all" | "w
     queue = made.catch(() => {});
     return made;
   };
+  const goOn = (): void => {
+    if (!(broken instanceof RanksLostError)) return;
+    broken = null;
+    epoch++;
+  };
+  return { next, goOn };
+}
+
+function stale(what: string): RanksLostError {
+  return new RanksLostError(
+    `Cannot ${what} across ranks as those that are left have gone on without it: ask once more`,
+  );
 }
 
 /** The calls that carry data. */
 function exchangeOf(
   mpi: Mpi,
-  { all, next }: { readonly all: Group; readonly next: Next },
+  { group, next }: { readonly group: { readonly group: Group }; readonly next: Next },
 ): Pick<Ranks, "sum" | "allToAll" | "gather" | "broadcast"> {
-  const { call, constants: { world, byte, float, inPlace, sum } } = mpi;
+  const { call, constants: { byte, float, inPlace, sum } } = mpi;
   /** Arguments of the call that is on its way: nothing else may hold them until it ends. */
   const held = new Set<object>();
   const done = async (what: string, code: Promise<number>, ...buffers: readonly object[]): Promise<void> => {
@@ -105,38 +140,49 @@ function exchangeOf(
       next("sum", async () => {
         for (let from = 0; from < data.length; from += MOST) {
           const part = data.subarray(from, from + MOST);
-          await done("sum", call.MPI_Allreduce(inPlace, part, part.length, float, sum, world), part);
+          await done(
+            "sum",
+            call.MPI_Allreduce(inPlace, part, part.length, float, sum, group.group.handle),
+            part,
+          );
         }
       }),
     allToAll(data) {
-      const part = data.length / all.size, result = new Uint8Array(data.length);
+      const { size } = group.group, part = data.length / size, result = new Uint8Array(data.length);
       if (!Number.isInteger(part)) {
-        refuse("allToAll", `bytes must be a multiple of the number of ranks, ${all.size}`, data.length);
+        refuse("allToAll", `bytes must be a multiple of the number of ranks, ${size}`, data.length);
       }
       return next("allToAll", async () => {
-        await done("allToAll", call.MPI_Alltoall(data, part, byte, result, part, byte, world), data, result);
+        await done(
+          "allToAll",
+          call.MPI_Alltoall(data, part, byte, result, part, byte, group.group.handle),
+          data,
+          result,
+        );
         return result;
       });
     },
     gather: (mine) =>
       next("gather", async () => {
-        const lengths = new Int32Array(all.size), own = Int32Array.of(mine.length);
-        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, world), own, lengths);
-        const offsets = new Int32Array(all.size);
-        for (let r = 1; r < all.size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
-        const result = new Uint8Array(offsets[all.size - 1] + lengths[all.size - 1]);
-        const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, world);
+        const { size, handle } = group.group,
+          lengths = new Int32Array(size),
+          own = Int32Array.of(mine.length);
+        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, handle), own, lengths);
+        const offsets = new Int32Array(size);
+        for (let r = 1; r < size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
+        const result = new Uint8Array(offsets[size - 1] + lengths[size - 1]);
+        const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, handle);
         await done("gather", code, mine, result, lengths, offsets);
         return result;
       }),
     broadcast(data, root = 0) {
-      if (!(Number.isInteger(root) && root >= 0 && root < all.size)) {
-        refuse("broadcast", `"root" must be a rank from 0 to ${all.size - 1}`, root);
+      if (!(Number.isInteger(root) && root >= 0 && root < group.group.size)) {
+        refuse("broadcast", `"root" must be a rank from 0 to ${group.group.size - 1}`, root);
       }
       return next("broadcast", async () => {
         for (let from = 0; from < data.length; from += MOST) {
           const part = data.subarray(from, from + MOST);
-          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, world), part);
+          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, group.group.handle), part);
         }
       });
     },

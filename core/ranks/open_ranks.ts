@@ -18,6 +18,11 @@ export interface RanksOptions {
   readonly library?: string;
   /** Seconds after which a call fails that not all ranks have made; 600 when absent. */
   readonly timeout?: number;
+  /**
+   * Whether those that are left go on where a rank dies; false when absent: that ends all. It needs Open MPI 5 and
+   * `mpirun --with-ft ulfm`. A call then fails with `RanksLostError` on each rank that is left, see `survival` of the ranks.
+   */
+  readonly survive?: boolean;
 }
 
 /** The variable of the environment that names the library of MPI. `./firn ranks` sets it. */
@@ -57,8 +62,8 @@ const NAMES: Readonly<Record<Launched["launcher"], readonly string[]>> = {
  * ```
  */
 export async function openRanks(options: RanksOptions = {}): Promise<Ranks> {
-  checkOptions("openRanks", options, "its argument must be a record of library and timeout");
-  const { library, timeout = 600 } = options;
+  checkOptions("openRanks", options, "its argument must be a record of library, timeout and survive");
+  const { library, timeout = 600, survive = false } = options;
   if (!(typeof timeout === "number" && timeout > 0 && timeout < 2e6)) {
     refuse("openRanks", '"timeout" must be seconds above 0', timeout);
   }
@@ -73,7 +78,7 @@ export async function openRanks(options: RanksOptions = {}): Promise<Ranks> {
     );
   }
   const mpi = libraryOf(launched, library ?? variables.get(LIBRARY_VARIABLE));
-  const ranks = mpiRanks(mpi, { seconds: timeout });
+  const ranks = mpiRanks(mpi, { seconds: timeout, survive });
   if (ranks.size !== launched.size) {
     // Each would be a rank 0 of its own, and all would write to the same files.
     throw new InputError(

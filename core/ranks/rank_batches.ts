@@ -12,7 +12,7 @@ import { flatten, type TensorTree, unflatten } from "../tree.ts";
 import type { Ranks } from "./ranks.ts";
 
 /** Which share of a batch is meant. */
-export interface Share extends Pick<Ranks, "rank" | "size"> {
+export interface Share extends Pick<Ranks, "rank" | "size" | "survival"> {
   /**
    * Equal blocks that the rows of a batch lie in, of each of which a rank takes its share; 1 when absent. Batches of pairs have 2:
    * all first answers, then all second ones.
@@ -22,7 +22,7 @@ export interface Share extends Pick<Ranks, "rank" | "size"> {
 
 /**
  * Cuts each batch among the ranks: the first gets the first samples. Ranks that read the same data so take the steps of one that
- * reads whole batches.
+ * reads whole batches. Where ranks died, those that are left share the same batches, some a sample more than others.
  *
  * @param batches Batches of all ranks together
  * @param ranks Which rank this is
@@ -106,23 +106,24 @@ async function* sharesLater<B>(
   for await (const batch of all) yield share(batch);
 }
 
-function shareOf(batch: TensorTree, { rank, size, blocks = 1 }: Share): TensorTree {
+function shareOf(batch: TensorTree, { rank, size, blocks = 1, survival }: Share): TensorTree {
   const entries = [...flatten(batch)].map(([path, whole]) => {
-    const [rows = 1, ...sizes] = whole.shape, samples = rows / blocks, own = samples / size;
-    if (!Number.isInteger(own)) {
+    const [rows = 1, ...sizes] = whole.shape, samples = rows / blocks;
+    const from = Math.floor(rank * samples / size), own = Math.floor((rank + 1) * samples / size) - from;
+    const isOdd = survival?.lost.length ? own === 0 : samples % size !== 0;
+    if (isOdd) {
       throw new InputError(
         `Cannot share "${path}" among ${size} ranks as its samples must be a multiple of that: it has ${samples}; take another size of batches`,
       );
     }
-    const values = hostValues(whole, path), share = own * values.length / rows;
-    if (blocks === 1) {
-      return [path, tensor(values.subarray(rank * share, (rank + 1) * share), [own, ...sizes])] as const;
-    }
+    const values = hostValues(whole, path), row = values.length / rows, share = own * row;
+    const partOf = (block: number) => {
+      const at = (block * samples + from) * row;
+      return values.subarray(at, at + share);
+    };
+    if (blocks === 1) return [path, tensor(partOf(0), [own, ...sizes])] as const;
     const mine = values.slice(0, blocks * share);
-    for (let block = 0; block < blocks; block++) {
-      const from = (block * size + rank) * share;
-      mine.set(values.subarray(from, from + share), block * share);
-    }
+    for (let block = 0; block < blocks; block++) mine.set(partOf(block), block * share);
     return [path, tensor(mine, [blocks * own, ...sizes])] as const;
   });
   return unflatten(new Map(entries)) as TensorTree;

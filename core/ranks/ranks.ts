@@ -74,6 +74,16 @@ export interface Ranks {
    * @param root The rank that has them; 0 when absent
    */
   broadcast(data: Uint8Array, root?: number): Promise<void>;
+  /** How those that are left go on where a rank dies; absent where that ends all. */
+  readonly survival?: {
+    /** Ranks that died, by the numbers that they had at first. `rank` and `size` are of those that are left. */
+    readonly lost: readonly number[];
+    /**
+     * Goes on. Where a rank dies, a call fails with `RanksLostError` on all others, and so do those after it until each has
+     * called this: so all are at the same point, and can do what failed once more.
+     */
+    goOn(): void;
+  };
   /**
    * Ends all ranks at once.
    *
