@@ -53,7 +53,9 @@ export function mpiRanks(
     throw new RanksError("Cannot end the other ranks as MPI returned from MPI_Abort: end them by hand");
   };
   // A process that ends without a word would leave the others waiting.
-  globalThis.addEventListener?.("unload", () => closed || abort(1));
+  globalThis.addEventListener?.("unload", () => {
+    if (!closed) call.MPI_Abort(world, 1);
+  });
   return {
     get rank() {
       return group.group.rank;
