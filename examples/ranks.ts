@@ -62,7 +62,9 @@ export async function onRanks(
  * @param options `survive`: whether those that are left go on where one dies
  * @returns This rank; null where no launcher started this process
  */
-export async function joinRanks({ survive = false }: { readonly survive?: boolean } = {}): Promise<Joined | null> {
+export async function joinRanks(
+  { survive = false }: { readonly survive?: boolean } = {},
+): Promise<Joined | null> {
   if (await launchedSize() === 1) {
     if (survive) throw new UsageError("--survive is for several ranks: start it by ./firn ranks N");
     return null;

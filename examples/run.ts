@@ -4,14 +4,7 @@
  * @module
  */
 
-import {
-  DataError,
-  type Gpu,
-  read,
-  type TensorTree,
-  type Training,
-  type TrainingState,
-} from "@firn/train";
+import { DataError, type Gpu, read, type TensorTree, type Training, type TrainingState } from "@firn/train";
 import { type Checkpoint, checkpointKeeper, removeCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, lockFolder, memoryFileSystem } from "@firn/train/data";
 import {
