@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { InputError, NotFoundError, openGpu } from "@firn/train";
 import { handingOf, pciAddress, type PciGpu, pciGpus } from "../../core/host/pci_gpus.ts";
 import { chosenGpu } from "../../core/runtime/chosen_gpu.ts";
@@ -12,7 +12,7 @@ import { shellLines } from "../../examples/cli.ts";
 import { type DevicePlan, devicePlan, LaunchError } from "../../examples/device_plan.ts";
 import { type Machine, thisMachine } from "../../examples/machine.ts";
 import { inFolder } from "../data/files.ts";
-import { run, script } from "../shell.ts";
+import { ROOT, run, script } from "../shell.ts";
 import { type FakeDevice, fakeGpus, MESA, TWINS } from "./fake_gpus.ts";
 
 const linux = Deno.build.os === "linux";
@@ -285,4 +285,31 @@ Deno.test("an adapter of another vendor or model is refused: a driver that canno
       `${vendor} ${device}`,
     );
   }
+});
+
+Deno.test("firn ranks binds no rank to one core, and a rank that another launcher bound so is told", {
+  ignore: !linux,
+}, async () => {
+  await inFolder((root) => {
+    Deno.copyFileSync(new URL("firn", ROOT), `${root}/firn`);
+    Deno.mkdirSync(`${root}/bin`);
+    script(
+      `${root}/bin/deno`,
+      '#!/bin/sh\ncase "$*" in --version) echo deno 2.9.6 ;; *cli.ts*) echo exec true ;; esac\n',
+    );
+    script(`${root}/bin/nproc`, '#!/bin/sh\ntest "$1" && echo 8 || echo "${CORES}"\n');
+    script(
+      `${root}/bin/mpirun`,
+      '#!/bin/sh\ncase "$*" in --version) echo "mpirun (Open MPI) 5.0.3" ;; *) echo "$*" ;; esac\n',
+    );
+    const firn = (args: readonly string[], env: Record<string, string> = {}): string => {
+      const { stdout, stderr } = run(root, ["firn", ...args], { FIRN_MPI_LIBRARY: "/lib/mpi.so", ...env });
+      return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    };
+    assertMatch(firn(["ranks", "2", "finetune"]), /^-n 2 .*--bind-to none/);
+    const rank = { OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_RANK: "1" };
+    assertMatch(firn(["finetune"], { ...rank, CORES: "1" }), /bound this rank to one core.*--bind-to none/);
+    assertEquals(firn(["finetune"], { ...rank, CORES: "4" }).includes("bound"), false);
+    return Promise.resolve();
+  });
 });

@@ -1,0 +1,209 @@
+/**
+ * One rank of the benchmark of several GPUs: `ranks_rank.ts QUESTION`, which `ranks.ts` starts, alone or by `mpirun`. Rank 0 prints a
+ * line of JSON for each job.
+ *
+ * @module
+ */
+
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  type Gpu,
+  type Model,
+  nextTokenLoss,
+  openGpu,
+  type Path,
+  read,
+  tensor,
+  type TokenBatch,
+  type TrainingState,
+} from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
+import { newAdapter, newModel } from "@firn/train/hub";
+import { averageParameters, openRanks, type Ranks } from "@firn/train/ranks";
+import type { MatmulVariant } from "../../kernels/matmul/types.ts";
+import { loadVariants } from "../../core/tune/tune_cache.ts";
+import { devicePlan } from "../../examples/device_plan.ts";
+import { runMain } from "../../examples/flags.ts";
+import { deviceOf } from "../../examples/gpu.ts";
+import { thisMachine } from "../../examples/machine.ts";
+import { print } from "../../examples/print.ts";
+import { baseOf, BASES } from "./adapter_base.ts";
+import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
+import { closeWork, SHAPES, sourceOf } from "./shapes.ts";
+import { settle } from "./timestamps.ts";
+
+/** What a rank is asked. */
+export interface Question {
+  readonly jobs: readonly Job[];
+  readonly ranked: boolean;
+  /** Seconds after which no job is begun. */
+  readonly seconds: number;
+  /** Milliseconds that a measurement lasts at least. */
+  readonly turn: number;
+  readonly gpu: "deno" | "dawn";
+  /** File of measured products; those that it does not have are chosen by a rule. */
+  readonly variants: string | null;
+  /** Numbers of GPUs whose total batch one GPU takes, for its losses. */
+  readonly totals: readonly number[];
+}
+
+/** Steps whose losses are compared. */
+const LOSSES = 4;
+/** Steps before the first one that is timed; with parameters a whole period. */
+const WARM = 3;
+
+/** The micro-batches of a rank, a share of those of all. */
+function batchesOf({ batch, length, micro, shape }: Job, rank: number): TokenBatch[] {
+  const { vocabulary } = SHAPES[shape], size = batch * length;
+  return Array.from({ length: micro }, (_, i) => {
+    const from = (rank * micro + i) * size;
+    const ids = Int32Array.from({ length: size }, (_, at) => (from + at) * 7919 % vocabulary);
+    const inputIds = tensor(ids, [batch, length]);
+    return { inputIds, labels: inputIds };
+  });
+}
+
+/** What is trained where the bottom half of the layers is frozen from the first step on. */
+function topHalf(
+  { shape }: Job,
+  { trainable = () => true }: Pick<Model, "trainable">,
+): (path: Path) => boolean {
+  const half = Math.floor(SHAPES[shape].layers / 2);
+  return (path) => trainable(path) && !(Number(/\blayers\.(\d+)\./.exec(path)?.[1] ?? half) < half);
+}
+
+/** Models of jobs, which are made once. */
+function modelsOn(gpu: Gpu): (job: Job) => Promise<Model> {
+  const made = new Map<string, Promise<Model>>();
+  const make = async ({ shape, adapter }: Job): Promise<Model> => {
+    if (!adapter) return await newModel(gpu, { source: sourceOf(SHAPES[shape], 1024), seed: 0 });
+    const tied = shape in BASES ? BASES[shape as keyof typeof BASES] : { ...SHAPES[shape], tied: true };
+    return await newAdapter(gpu, baseOf(gpu, { shape: tied, storage: "file" }), {
+      ...{ rank: 16, targets: "all-linear", seed: 1 },
+    });
+  };
+  return (job) => {
+    const name = `${job.shape} ${job.adapter}`;
+    if (!made.has(name)) made.set(name, make(job));
+    return made.get(name)!;
+  };
+}
+
+/** What a rank works with. */
+interface Bench {
+  readonly gpu: Gpu;
+  readonly ranks: Ranks | null;
+  readonly model: (job: Job) => Promise<Model>;
+  readonly question: Question;
+}
+
+async function measure(
+  job: Job,
+  { gpu, ranks, model: modelOf, question }: Bench,
+  timed = true,
+): Promise<Measured> {
+  const model = await modelOf(job), learningRate = 1e-4;
+  const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
+    // As the twin: PEFT's adapters are not clipped there.
+    optimizer: job.adapter ? adamW({ learningRate }) : chain(clipByGlobalNorm(1), adamW({ learningRate })),
+    ...job.half && { trainable: topHalf(job, model) },
+    ...{ steps: 1e6, lookEvery: 1e5, precision: job.precision, accumulate: job.micro },
+    ...ranks !== null && { ranks },
+    ...job.every !== null && ranks !== null && { exchange: averageParameters({ every: job.every }) },
+  });
+  const batches = batchesOf(job, ranks?.rank ?? 0), losses: number[] = [];
+  let state: TrainingState<object> = await training.init(model.params), ms = 0, waitedMs = 0, exchanges = 0;
+  const take = async (steps: number): Promise<number> => {
+    const began = performance.now();
+    ms = waitedMs = exchanges = 0;
+    for (let i = 0; i < steps; i++) {
+      state = await training.next(state, job.micro === 1 ? batches[0] : batches);
+      const seen =
+        (state as { readonly exchange?: { readonly ms: number; readonly waitedMs: number } }).exchange;
+      if (seen === undefined) continue;
+      [ms, waitedMs, exchanges] = [ms + seen.ms, waitedMs + seen.waitedMs, exchanges + 1];
+    }
+    await settle(gpu);
+    return performance.now() - began;
+  };
+  try {
+    if (!timed || comparesLoss(job)) {
+      for (let i = 0; i < LOSSES; i++) {
+        await take(1);
+        losses.push((await read(gpu, state.loss!))[0]);
+      }
+    }
+    const result = { job, gpus: ranks?.size ?? 1, by: timed ? "Firn" : "Firn, losses", losses };
+    if (!timed) return { ...result, ms: 0, bytes: null, exchange: null };
+    // With parameters, whole periods, each with one exchange.
+    const period = job.every ?? 1;
+    const warm = await take(job.every === null ? WARM : EVERY) / (job.every === null ? WARM : EVERY);
+    const count = Math.max(period === 1 ? WARM : period, Math.ceil(question.turn / (warm * period)) * period);
+    const steps = await agreed(ranks, count), time = await take(steps);
+    gpu.check();
+    return {
+      ...result,
+      ms: time / steps,
+      bytes: state.cost?.exchanged ?? null,
+      exchange: exchanges === 0 ? null : { ms: ms / steps, waitedMs: waitedMs / steps },
+    };
+  } finally {
+    closeWork({ training, state });
+  }
+}
+
+/** A number of rank 0, on all; they begin together. */
+async function agreed(ranks: Ranks | null, mine: number): Promise<number> {
+  const number = Float64Array.of(mine);
+  await ranks?.broadcast(new Uint8Array(number.buffer));
+  return number[0];
+}
+
+/** Starts this program with a GPU of its own, where it has none yet: the choice is made before a process starts. */
+async function withOwnGpu(text: string, { ranked }: Question): Promise<boolean> {
+  if (!ranked || await deviceOf({}) !== null) return false;
+  const plan = await devicePlan([], { machine: thisMachine(), ranked });
+  if (plan === null) return false;
+  console.error(plan.said);
+  const map = import.meta.resolve("@std/assert").startsWith("file:")
+    ? ["--import-map=tests/stand_ins/import_map.json"]
+    : [];
+  const own = ["run", "--no-check", "--no-lock", "-A", ...map, new URL(import.meta.url).pathname, text];
+  const [program, ...args] = [...plan.through, Deno.execPath(), ...own];
+  const { code } = await new Deno.Command(program, { args, env: plan.env }).spawn().status;
+  Deno.exit(code);
+}
+
+async function main([text]: readonly string[]): Promise<void> {
+  const began = performance.now(), question: Question = JSON.parse(text);
+  if (await withOwnGpu(text, question)) return;
+  const device = await deviceOf({});
+  const ranks = question.ranked ? await openRanks({ timeout: 120 }) : null, first = (ranks?.rank ?? 0) === 0;
+  await using gpu = await openGpu({ gpu: question.gpu, tune: false, ...device !== null && { device } });
+  if (question.variants !== null) {
+    const known = await loadVariants({ path: question.variants, fileSystem: hostFileSystem() }, gpu.name);
+    for (const [product, variant] of known) gpu.tuning.variants.set(product, variant as MatmulVariant);
+  }
+  if (first) {
+    console.error(`${gpu.name}${device === null ? "" : ` at ${device}`}, ${ranks?.engine ?? "alone"}`);
+  }
+  const bench: Bench = { gpu, ranks, model: modelsOn(gpu), question };
+  const say = (measured: Measured): void => {
+    if (first) print(JSON.stringify(measured));
+  };
+  for (const job of question.jobs) {
+    if (await agreed(ranks, performance.now() - began) > 1e3 * question.seconds) break;
+    if (job.precision === "f16" && !gpu.features.has("shader-f16")) continue;
+    say(await measure(job, bench));
+    if (ranks !== null || !comparesLoss(job)) continue;
+    for (const total of question.totals) {
+      say(await measure({ ...job, micro: job.micro * total }, bench, false));
+    }
+  }
+  await ranks?.close();
+}
+
+if (import.meta.main) await runMain(main, "ranks_rank");
