@@ -190,7 +190,7 @@ export function rowOf(seen: Measured, all: readonly Measured[]): string {
     exchange === null ? "" : exchange.ms.toFixed(1),
     exchange === null || exchange.ms === 0
       ? ""
-      : `${(100 * (1 - exchange.waitedMs / exchange.ms)).toFixed(0)} %`,
+      : `${Math.max(0, Math.round(100 * (1 - exchange.waitedMs / exchange.ms)))} %`,
     comparesLoss(job) ? lossApart(seen.losses, total?.losses ?? []) : "",
     job.every === null ? rate(twin) : "",
     job.every === null ? gain(twin, twinAlone) : "",

@@ -21,7 +21,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import { newAdapter, newModel } from "@firn/train/hub";
+import { newAdapter } from "@firn/train/hub";
 import { averageParameters, openRanks, type Ranks } from "@firn/train/ranks";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { loadVariants } from "../../core/tune/tune_cache.ts";
@@ -32,7 +32,7 @@ import { thisMachine } from "../../examples/machine.ts";
 import { print } from "../../examples/print.ts";
 import { baseOf, BASES } from "./adapter_base.ts";
 import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
-import { closeWork, SHAPES, sourceOf } from "./shapes.ts";
+import { closeWork, SHAPES } from "./shapes.ts";
 import { settle } from "./timestamps.ts";
 
 /** What a rank is asked. */
@@ -79,11 +79,11 @@ function topHalf(
 function modelsOn(gpu: Gpu): (job: Job) => Promise<Model> {
   const made = new Map<string, Promise<Model>>();
   const make = async ({ shape, adapter }: Job): Promise<Model> => {
-    if (!adapter) return await newModel(gpu, { source: sourceOf(SHAPES[shape], 1024), seed: 0 });
-    const tied = shape in BASES ? BASES[shape as keyof typeof BASES] : { ...SHAPES[shape], tied: true };
-    return await newAdapter(gpu, baseOf(gpu, { shape: tied, storage: "file" }), {
-      ...{ rank: 16, targets: "all-linear", seed: 1 },
-    });
+    const tied = { ...SHAPES[shape], tied: true };
+    // Layers have the same values at first: drawing each takes longer than all measurements of a shape.
+    if (!adapter) return baseOf(gpu, { shape: tied, storage: "f32" });
+    const base = baseOf(gpu, { shape: tied, storage: "file" });
+    return await newAdapter(gpu, base, { rank: 16, targets: "all-linear", seed: 1 });
   };
   return (job) => {
     const name = `${job.shape} ${job.adapter}`;
@@ -121,8 +121,7 @@ async function measure(
     ms = waitedMs = exchanges = 0;
     for (let i = 0; i < steps; i++) {
       state = await training.next(state, job.micro === 1 ? batches[0] : batches);
-      const seen =
-        (state as { readonly exchange?: { readonly ms: number; readonly waitedMs: number } }).exchange;
+      const { exchange: seen } = state;
       if (seen === undefined) continue;
       [ms, waitedMs, exchanges] = [ms + seen.ms, waitedMs + seen.waitedMs, exchanges + 1];
     }
