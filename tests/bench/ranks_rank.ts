@@ -30,7 +30,7 @@ import { runMain } from "../../examples/flags.ts";
 import { deviceOf } from "../../examples/gpu.ts";
 import { thisMachine } from "../../examples/machine.ts";
 import { print } from "../../examples/print.ts";
-import { baseOf, BASES } from "./adapter_base.ts";
+import { baseOf } from "./adapter_base.ts";
 import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
 import { closeWork, SHAPES } from "./shapes.ts";
 import { settle } from "./timestamps.ts";
