@@ -10,7 +10,7 @@
  * @module
  */
 
-import { type Gpu, InputError, openGpu, type Precision } from "@firn/train";
+import { type Gpu, openGpu, type Precision } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import {
   oneOf,
@@ -28,7 +28,7 @@ import { machineOf } from "./machine.ts";
 import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
 import { readData } from "./study_data.ts";
-import { openLines, type StudyLine } from "./study_lines.ts";
+import { checkAlike, joinLines, openLines, type StudyLine } from "./study_lines.ts";
 import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { primary } from "./study_policies.ts";
@@ -40,7 +40,17 @@ import { TINY, TINY_BREADTH, tinySources } from "./study_tiny.ts";
 
 const FLAGS = {
   data: text("DIR", "folder of study.ts --prepare, with the folders of both models", "out/study/data"),
-  out: text("DIR", "folder of finished runs", "out/study"),
+  out: text("DIR", "folder of finished runs; --report joins several, with commas between them", "out/study"),
+  tasks: text<string | null>(
+    "A,B",
+    "tasks that are run, in this order, each finished before the next; all when absent",
+    null,
+  ),
+  device: text<string | null>(
+    "ADDRESS",
+    "PCI address of the GPU, on a machine with several: a process with --tasks and --out of its own for each",
+    null,
+  ),
   seconds: positive("seconds after which no run begins", 500),
   part: oneOf<"core" | "breadth">(["core", "breadth"], "what is run", "core"),
   gpu: oneOf<"auto" | "deno" | "dawn">(["auto", "deno", "dawn"], "implementation of WebGPU", "auto"),
@@ -84,41 +94,59 @@ function subjectsOf(
 }
 
 /** What a training came to, in a line. */
-function said(lines: readonly StudyLine[], seconds: number): string {
+function said(
+  lines: readonly StudyLine[],
+  { all, opening, tuned }: { readonly all: number; readonly opening: number; readonly tuned: number },
+): string {
   const [{ task, rate, seed, purpose, setup, compiling }] = lines;
   const arms = lines.map((line) =>
     `${line.arm} ${line.quality.toFixed(4)} in ${line.seconds.toFixed(2)} s of ${line.steps}`
   );
   return `${purpose} ${seed}  ${task}  ${rate}  ${arms.join(", ")}  ` +
-    `(first step ${setup.toFixed(2)}, compiling ${compiling.toFixed(2)}, all ${seconds.toFixed(2)} s)`;
+    `(opening ${opening.toFixed(2)}, first step ${setup.toFixed(2)}, compiling later ${
+      compiling.toFixed(2)
+    }, all ${all.toFixed(2)} s; products measured in ${tuned.toFixed(2)} s so far)`;
 }
 
-/** Refuses to mix runs of two policies under one name. */
-function checkPrimary(lines: readonly StudyLine[], folder: string): void {
-  const { name } = primary();
-  const other = lines.find(({ arm, policy }) => arm === "auto" && policy !== null && policy !== name);
-  if (other === undefined) return;
-  throw new InputError(
-    `Cannot go on in "${folder}" as its runs of auto must be of ${name}: they are of ${other.policy}; take another --out`,
-  );
+/** The plan with the named tasks alone, in the order of the names. */
+export function withTasks(plan: StudyPlan, names: string | null): StudyPlan {
+  if (names === null) return plan;
+  const tasks = [...new Set(names.split(","))].map((name) => {
+    const task = plan.tasks.find((one) => one.name === name);
+    if (task !== undefined) return task;
+    throw new UsageError(
+      `--tasks must be of ${plan.tasks.map(({ name }) => name).join(", ")}: got "${name}"`,
+    );
+  });
+  return { ...plan, tasks };
 }
 
 async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
-  await using gpu = await openGpu({ gpu: flags.gpu, tuneCache: `${flags.out}/tune.json` });
-  await using power = openPowerMeter();
-  const { adapter, driver, versions } = machineOf(gpu);
+  const { device } = flags;
+  await using gpu = await openGpu({
+    gpu: flags.gpu,
+    tuneCache: `${flags.out}/tune.json`,
+    ...device !== null && { device },
+  });
+  await using power = openPowerMeter(device);
+  const { adapter, driver, versions } = machineOf(gpu), { compiled, tuned } = compileClock(gpu);
   const lab: StudyLab = {
     ...plan,
     gpu,
     power,
     precision: flags.precision,
-    compiled: compileClock(gpu),
+    compiled,
     versions: { adapter, driver, ...versions },
   };
   const sources = flags.tiny ? tinySources(gpu) : sourcesIn(gpu, flags.data);
   const subjectOf = subjectsOf(gpu, sources), file = await openLines(flags.out);
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
-  checkPrimary(file.lines, flags.out);
+  checkAlike(file.lines, {
+    folder: flags.out,
+    primary: primary().name,
+    precision: flags.precision,
+    adapter,
+  });
   if (flags["cache-prefix"]) {
     return await measureCache(lab, { tasks: plan.tasks, subjectOf, out: flags.out, say: print });
   }
@@ -127,7 +155,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     file,
     seconds: flags.seconds,
     subjectOf,
-    onLines: (lines, seconds) => print(said(lines, seconds)),
+    onLines: (lines, seconds) => print(said(lines, { ...seconds, tuned: tuned() / 1000 })),
     onFailure: ({ task, arm, rate, seed }, error) =>
       printError(
         `failed: ${task.name}, ${arm}, rate ${rate}, seed ${seed}: ${(error as Error).stack ?? error}`,
@@ -154,15 +182,32 @@ export async function main(args: readonly string[]): Promise<void> {
   const breadth = flags.part === "breadth",
     [core, rest] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
   if (flags.report) {
-    const { out, document } = flags, { lines } = await openLines(out);
-    await writeReport(core, { lines, cache: await readCache(out), document });
-    return print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);
+    return await report(core, flags);
   }
+  const plan = withTasks(breadth ? rest : core, flags.tasks);
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
-  if (!flags.tiny && !names.includes("moby.json")) {
-    throw new UsageError(`--data must be a folder of study.ts --prepare: "${flags.data}" has no moby.json`);
+  const missing = flags.tiny ? undefined : plan.tasks.find(({ data }) => !names.includes(`${data}.json`));
+  if (missing !== undefined) {
+    throw new UsageError(
+      `--data must be a folder of study.ts --prepare: "${flags.data}" has no ${missing.data}.json`,
+    );
   }
-  await runStudy(flags, breadth ? rest : core);
+  await runStudy(flags, plan);
+}
+
+/** Writes what the runs of all folders show. */
+async function report(plan: StudyPlan, { out, document }: Flags): Promise<void> {
+  const folders = out.split(",");
+  const lines = joinLines(
+    await Promise.all(folders.map(async (folder) => {
+      const { lines } = await openLines(folder, { make: false });
+      return { folder, lines };
+    })),
+  );
+  checkAlike(lines, { folder: out, primary: primary().name, precision: null, adapter: null });
+  const cache = (await Promise.all(folders.map(readCache))).flat();
+  await writeReport(plan, { lines, cache, document });
+  print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);
 }
 
 if (import.meta.main) await runMain(() => main(Deno.args), "study");

@@ -4,18 +4,21 @@
  * @module
  */
 
-import type { Gpu } from "@firn/train";
+import type { Gpu, OnProgress } from "@firn/train";
 
-/** Milliseconds in which something compiled so far. */
+/** Milliseconds in which something compiled, or products were measured, so far. */
 export type Compiled = () => number;
 
 /**
- * Clocks what compiles from now on: the time in which at least one kernel does, as Dawn compiles several at the same time.
+ * Clocks what compiles from now on: the time in which at least one kernel does, as Dawn compiles several at the same time. The
+ * measuring of products counts too, as it is done once for a GPU.
  *
  * @param gpu The device
- * @returns The clock
+ * @returns The clock of both, and that of measuring alone, with its compiling
  */
-export function compileClock({ device }: Pick<Gpu, "device">): Compiled {
+export function compileClock(
+  { device, tuning }: Pick<Gpu, "device" | "tuning">,
+): { readonly compiled: Compiled; readonly tuned: () => number } {
   let busy = 0, since = 0, ms = 0;
   const begin = (): void => {
     if (busy++ === 0) since = performance.now();
@@ -40,7 +43,20 @@ export function compileClock({ device }: Pick<Gpu, "device">): Compiled {
       return later(descriptor).finally(end);
     };
   }
-  return () => busy > 0 ? ms + performance.now() - since : ms;
+  const compiling: Compiled = () => busy > 0 ? ms + performance.now() - since : ms;
+  let tuned = 0, idle = 0, last = { at: 0, compiling: 0 };
+  const { onProgress } = tuning;
+  // From one call to the next, so that measuring that fails leaves no clock running.
+  (tuning as { onProgress?: OnProgress }).onProgress = (progress) => {
+    const now = { at: performance.now(), compiling: compiling() };
+    if (progress.done > 0) {
+      tuned += now.at - last.at;
+      idle += now.at - last.at - (now.compiling - last.compiling);
+    }
+    last = now;
+    onProgress?.(progress);
+  };
+  return { compiled: () => compiling() + idle, tuned: () => tuned };
 }
 
 /** What the device drew. */
@@ -78,11 +94,12 @@ export function joulesOf(
 }
 
 /**
- * Reads the power of the first NVIDIA card as long as it is open; nothing where there is no `nvidia-smi`, or it may not run.
+ * Reads the power of an NVIDIA card as long as it is open; nothing where there is no `nvidia-smi`, or it may not run.
  *
+ * @param card Its PCI address; the first when null
  * @returns The meter
  */
-export function openPowerMeter(): PowerMeter {
+export function openPowerMeter(card: string | null = null): PowerMeter {
   const none: PowerMeter = { joules: () => null, [Symbol.asyncDispose]: () => Promise.resolve() };
   if (Deno.permissions.querySync({ name: "run", command: "nvidia-smi" }).state !== "granted") return none;
   const samples: PowerSample[] = [];
@@ -91,7 +108,7 @@ export function openPowerMeter(): PowerMeter {
     child = new Deno.Command("nvidia-smi", {
       args: [
         "-i",
-        "0",
+        card ?? "0",
         "--query-gpu=power.draw.instant",
         "--format=csv,noheader,nounits",
         "-lms",

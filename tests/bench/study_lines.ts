@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DataError } from "@firn/train";
+import { DataError, InputError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
 import type { PlannedRun } from "./study_plan.ts";
 
@@ -29,7 +29,7 @@ export interface StudyLine {
   readonly seconds: number;
   /** Seconds of the first step: planning, compiling, recording. All arms alike have them. */
   readonly setup: number;
-  /** Seconds in which later steps compiled kernels that the process had not seen. */
+  /** Seconds in which later steps compiled kernels, or measured products, that the process had not seen. */
   readonly compiling: number;
   /** Seconds in which changed frozen sets were planned and recorded, in `seconds`: how many they are does not depend on T. */
   readonly changing: number;
@@ -104,6 +104,69 @@ export function parseLines(text: string, path: string): StudyLine[] {
   return parsed;
 }
 
+/**
+ * Joins the runs of several folders, as of processes that share the work.
+ *
+ * @param parts Folders and their runs
+ * @returns All runs
+ * @throws {InputError} When two folders have the same run
+ */
+export function joinLines(
+  parts: readonly { readonly folder: string; readonly lines: readonly StudyLine[] }[],
+): StudyLine[] {
+  const folders = new Map<string, string>();
+  return parts.flatMap(({ folder, lines }) =>
+    lines.map((line) => {
+      const key = keyOf(line), other = folders.get(key);
+      if (other !== undefined) {
+        throw new InputError(
+          `Cannot use the runs in ${
+            other === folder ? `"${folder}"` : `"${other}" and "${folder}"`
+          } as none may count twice: there are two lines of ${key}; delete one`,
+        );
+      }
+      folders.set(key, folder);
+      return line;
+    })
+  );
+}
+
+/**
+ * Refuses runs that cannot stand in one table.
+ *
+ * @param lines Finished runs
+ * @param options `primary`: name of the policy that is put forward; precision and adapter of the runs, null for any one
+ * @throws {InputError} When runs are of another policy, precision or adapter
+ */
+export function checkAlike(
+  lines: readonly StudyLine[],
+  { folder, primary, precision, adapter }: {
+    readonly folder: string;
+    readonly primary: string;
+    readonly precision: string | null;
+    readonly adapter: string | null;
+  },
+): void {
+  const refuse = (rule: string, seen: string): never => {
+    throw new InputError(
+      `Cannot use the runs in "${folder}" as ${rule}: one is of ${seen}; take another --out`,
+    );
+  };
+  const other = lines.find(({ arm, policy }) => arm === "auto" && policy !== null && policy !== primary);
+  if (other !== undefined) refuse(`its runs of auto must be of ${primary}`, other.policy!);
+  const [first] = lines,
+    [wanted, card] = [
+      precision ?? first?.precision,
+      adapter ?? first?.versions.adapter,
+    ];
+  const mixed = lines.find((line) => line.precision !== wanted);
+  if (mixed !== undefined) refuse(`all must be of one precision, here ${wanted}`, mixed.precision);
+  const elsewhere = lines.find(({ versions }) => versions.adapter !== card);
+  if (elsewhere !== undefined) {
+    refuse(`all must be of one kind of GPU, here ${card}`, `${elsewhere.versions.adapter}`);
+  }
+}
+
 /** The finished runs of a folder. */
 export interface LineFile {
   readonly lines: readonly StudyLine[];
@@ -114,15 +177,20 @@ export interface LineFile {
 /**
  * Opens the runs of a folder. Of a file that ends in half a line that half is dropped.
  *
- * @param folder The folder; it is made when missing
+ * @param folder The folder
+ * @param options `make`: makes the folder where it is missing, as by default
  * @returns The runs
+ * @throws {InputError} When a run has two lines
  */
-export async function openLines(folder: string): Promise<LineFile> {
+export async function openLines(
+  folder: string,
+  { make = true }: { readonly make?: boolean } = {},
+): Promise<LineFile> {
   const files = hostFileSystem(), path = `${folder}/lines.jsonl`;
-  await files.makeFolder(folder, { parents: true });
+  if (make) await files.makeFolder(folder, { parents: true });
   const names = (await files.list(folder)).map(({ name }) => name);
   const text = names.includes("lines.jsonl") ? new TextDecoder().decode(await files.read(path)) : "";
-  const lines = parseLines(text, path);
+  const lines = joinLines([{ folder, lines: parseLines(text, path) }]);
   let kept = text.slice(0, text.lastIndexOf("\n") + 1);
   return {
     lines,

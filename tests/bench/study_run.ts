@@ -52,10 +52,13 @@ function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
   return bestRate(lines, { task, arm: "full" }) ?? task.rates[1];
 }
 
-/** All runs of a plan, in order, given what is finished. */
+/** All runs of a plan, in order, given what is finished: task by task, so that a break leaves whole tasks. */
 export function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
   if (plan.arms === BREADTH.arms) return finalRuns(plan, (task) => breadthRate(lines, task));
-  return [...tuningRuns(plan), ...finalRuns(plan, (task, arm) => bestRate(lines, { task, arm }))];
+  return plan.tasks.flatMap((task) => {
+    const own = { ...plan, tasks: [task] };
+    return [...tuningRuns(own), ...finalRuns(own, (task, arm) => bestRate(lines, { task, arm }))];
+  });
 }
 
 /**
@@ -96,7 +99,11 @@ export interface MakeOptions {
   readonly seconds: number;
   /** Most trainings; no limit when absent. */
   readonly most?: number;
-  readonly onLines?: (lines: readonly StudyLine[], seconds: number) => void;
+  /** Told of a training: its lines, and the seconds that it took with opening the task. */
+  readonly onLines?: (
+    lines: readonly StudyLine[],
+    seconds: { readonly all: number; readonly opening: number },
+  ) => void;
   /** Told of a training that failed. All others go on, as time on a GPU is short; it is tried again by the next command. */
   readonly onFailure?: (run: PlannedRun, error: unknown) => void;
 }
@@ -117,9 +124,11 @@ export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boo
     if (next === null) break;
     const at = performance.now();
     try {
-      const lines = await trained(lab, { ...next, subject: await options.subjectOf(next.run.task) });
+      const since = (): number => (performance.now() - at) / 1000;
+      const subject = await options.subjectOf(next.run.task), opening = since();
+      const lines = await trained(lab, { ...next, subject });
       for (const line of lines) await file.add(line);
-      options.onLines?.(lines, (performance.now() - at) / 1000);
+      options.onLines?.(lines, { all: since(), opening });
     } catch (error) {
       if (error instanceof DeviceLostError || options.onFailure === undefined) throw error;
       options.onFailure(next.run, error);

@@ -4,19 +4,37 @@
  * @module
  */
 
-import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { DataError } from "@firn/train";
-import { joulesOf } from "./study_clocks.ts";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
+import { DataError, InputError, NotFoundError } from "@firn/train";
+import { UsageError } from "../../examples/flags.ts";
+import { withTasks } from "./study.ts";
+import { compileClock, joulesOf } from "./study_clocks.ts";
 import { everyBatch, trainBatches } from "./study_data.ts";
-import { keyOf, keyOfPlanned, lineOf, openLines, parseLines, type StudyLine } from "./study_lines.ts";
+import {
+  checkAlike,
+  joinLines,
+  keyOf,
+  keyOfPlanned,
+  lineOf,
+  openLines,
+  parseLines,
+  type StudyLine,
+} from "./study_lines.ts";
 import { openSubject, type Subject } from "./study_models.ts";
 import { ARMS, finalRuns, OF_FULL, PLAN, plannedSteps, stopStep, TASKS, tuningRuns } from "./study_plan.ts";
-import { bottomOf, grace, medianOf, modulesOf, randomTwinOf, tauOf } from "./study_policies.ts";
+import { bottomOf, grace, medianOf, modulesOf, primary, randomTwinOf, tauOf } from "./study_policies.ts";
 import { bestRate, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
 import type { StudyLab } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { blocksOf } from "@firn/train/policies";
+import { auto, blocksOf } from "@firn/train/policies";
 import { hostValues } from "../../core/sources.ts";
 import type { Gpu } from "@firn/train";
 
@@ -37,7 +55,7 @@ Deno.test("the plan has eight tasks and no run twice, and final seeds that no tu
   assertEquals([stopStep("stop at alpha T", PLAN), stopStep("stop at 4/5 T", PLAN)], [66, 96]);
 });
 
-Deno.test("nextCourse tunes all arms before a final run, reads several arms off one training, and gives each its best rate", () => {
+Deno.test("nextCourse finishes task by task, tunes all arms before a final run, reads several arms off one training, and gives each its best rate", () => {
   const lines: StudyLine[] = [];
   let trainings = 0;
   for (let next = nextCourse(PLAN, lines); next !== null; next = nextCourse(PLAN, lines)) {
@@ -45,8 +63,11 @@ Deno.test("nextCourse tunes all arms before a final run, reads several arms off 
     for (const arm of next.arms) {
       const run = { ...next.run, arm };
       const { task, rate, purpose } = run, at = task.rates.indexOf(rate);
+      const before = PLAN.tasks.slice(0, PLAN.tasks.indexOf(task)).map(({ name }) => name);
+      assertEquals(lines.filter((line) => line.task !== task.name).length, before.length * 8 * ARMS.length);
       if (purpose === "final") {
-        assertEquals(lines.filter((line) => line.purpose === "tune").length, 8 * 3 * ARMS.length);
+        const own = lines.filter((line) => line.purpose === "tune" && line.task === task.name);
+        assertEquals(own.length, 3 * ARMS.length);
         assertEquals(at, arm === "early stopping" ? 2 : 0);
         assertEquals(next.tau, arm === "GradES" ? 0.5 : null);
       }
@@ -82,6 +103,69 @@ Deno.test("lines survive a cut: half a line is dropped, and a broken one within 
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("runs of two folders are joined, and none counts twice", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const [one, two] = tuningRuns(PLAN).map((run) => finished(run));
+    const [a, b] = await Promise.all(["a", "b"].map((name) => openLines(`${folder}/${name}`)));
+    await a.add(one);
+    await b.add(two);
+    const parts = [{ folder: "a", lines: a.lines }, { folder: "b", lines: b.lines }];
+    assertEquals(joinLines(parts), [one, two]);
+    const error = assertThrows(() => joinLines([...parts, { folder: "c", lines: [two] }]), InputError);
+    assertMatch(error.message, /"b" and "c".*"moby-lora","full",0\.001,100,"tune"/);
+    await Deno.writeTextFile(`${folder}/a/lines.jsonl`, lineOf(one) + lineOf(one));
+    const twice = await assertRejects(() => openLines(`${folder}/a`), InputError);
+    assertMatch(twice.message, /\/a" as none may count twice/);
+    await assertRejects(() => openLines(`${folder}/none`, { make: false }), NotFoundError);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("runs of another primary policy, precision or GPU are refused", () => {
+  const versions = { adapter: "H200" }, more = { precision: "f16", versions };
+  const lines = tuningRuns(PLAN).map((run) =>
+    finished(run, { ...more, policy: run.arm === "auto" ? primary().name : null })
+  );
+  const expected = { folder: "f", primary: primary().name, precision: null, adapter: null };
+  checkAlike([], expected);
+  checkAlike(lines, expected);
+  checkAlike(lines, { ...expected, precision: "f16", adapter: "H200" });
+  const refused = (line: Partial<StudyLine>, rule: RegExp): void => {
+    const other = { ...lines.find(({ arm }) => arm === "auto")!, ...line };
+    const error = assertThrows(() => checkAlike([...lines, other], expected), InputError);
+    assertMatch(error.message, rule);
+  };
+  refused({ policy: auto({ share: 0.1 }).name }, /^Cannot use the runs in "f" as its runs of auto must be/);
+  refused({ precision: "f32" }, /must be of one precision, here f16: one is of f32/);
+  refused({ versions: { adapter: "A100" } }, /must be of one kind of GPU, here H200: one is of A100/);
+  assertThrows(() => checkAlike(lines, { ...expected, precision: "f32" }), InputError, "here f32");
+});
+
+Deno.test("--tasks takes tasks in its order, and names those that there are", () => {
+  assertEquals(withTasks(PLAN, null), PLAN);
+  const { tasks } = withTasks(PLAN, "spam-minilm,moby-full");
+  assertEquals(tasks.map(({ name }) => name), ["spam-minilm", "moby-full"]);
+  assertThrows(() => withTasks(PLAN, "moby"), UsageError, "moby-full, moby-lora");
+});
+
+Deno.test("the clock of compiling holds the measuring of products, and one that failed leaves it standing", async () => {
+  const told: number[] = [], tuning = { onProgress: ({ done }: { done: number }) => void told.push(done) };
+  const { compiled, tuned } = compileClock(
+    { device: { createShaderModule() {}, createComputePipeline() {} }, tuning } as never,
+  );
+  const tell = (done: number) => tuning.onProgress({ done });
+  tell(0);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  tell(1);
+  const ms = tuned();
+  assert(ms >= 15 && compiled() === ms);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  tell(0);
+  assertEquals([tuned(), compiled(), told], [ms, ms, [0, 1, 0]]);
 });
 
 Deno.test("batches have each row once an epoch, learn from the index on, and have an order of each seed", () => {

@@ -66,10 +66,16 @@ interface Meter {
   readonly compiling: number;
   /** Planning and recording of changed frozen sets, without compiling. */
   readonly changing: number;
-  /** What early stopping would have paid so far. */
+  /** What early stopping would have paid so far, and drawn. */
   readonly validating: number;
+  readonly validatingJoules: number | null;
   readonly flops: number;
   readonly joules: number | null;
+}
+
+/** A sum of energies of which none is unknown. */
+function sumOf(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? null : a + b;
 }
 
 /** What is known of a training so far. */
@@ -137,7 +143,8 @@ export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<S
   let state: State = await training.init(params);
   const { quality } = await subject.judge(state.params, "test");
   const start = { quality, bytes, perplexity: await subject.perplexity(state.params) };
-  const meter: Meter = { clocked: 0, compiling: 0, changing: 0, validating: 0, flops: 0, joules: 0 };
+  const none = { clocked: 0, compiling: 0, changing: 0, validating: 0 };
+  const meter: Meter = { ...none, validatingJoules: 0, flops: 0, joules: 0 };
   const points = [{ ...meter, step: 0, quality }];
   const progress: Progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], changed: false };
   const scene: Scene = { lab, course, definition, progress, start };
@@ -186,7 +193,7 @@ async function stepsToLook(
     changing,
     clocked: meter.clocked + now - began,
     compiling: meter.compiling + compiled() - cold,
-    joules: drawn === null || meter.joules === null ? null : meter.joules + drawn,
+    joules: sumOf(meter.joules, drawn),
   };
   progress.tau ??= tauOf(state.policy);
   return state;
@@ -212,22 +219,26 @@ async function lookAround(scene: Scene, state: State): Promise<void> {
 
 /** Validates as early stopping does, with a copy of the weights that are the best so far; true when it ends. */
 async function validate(
-  { lab: { gpu }, course: { subject }, progress }: Scene,
+  { lab, course: { subject }, progress }: Scene,
   state: State,
 ): Promise<boolean> {
-  const began = performance.now(), { step } = state;
+  const began = performance.now(), { step } = state, { power } = lab;
   const loss = await subject.validationLoss(state.params);
   const look = { steps: [step], loss: [NaN], learningRate: [NaN], readings: {}, validation: [loss] };
   const judged = STOPPING.next(progress.judged ?? STOPPING.init([], { steps: step } as never), look);
   progress.judged = judged;
   if (STOPPING.best?.(judged) === step) {
     if (progress.best) free(progress.best.params);
-    const { params } = snapshot(gpu, { ...state, leaves: new Map<string, Tensor>(), loss: null });
+    const { params } = snapshot(lab.gpu, { ...state, leaves: new Map<string, Tensor>(), loss: null });
     progress.best = { step, params };
-    await gpu.device.queue.onSubmittedWorkDone();
+    await lab.gpu.device.queue.onSubmittedWorkDone();
   }
-  const { meter } = progress;
-  progress.meter = { ...meter, validating: meter.validating + performance.now() - began };
+  const { meter } = progress, now = performance.now();
+  progress.meter = {
+    ...meter,
+    validating: meter.validating + now - began,
+    validatingJoules: sumOf(meter.validatingJoules, power.joules(began, now)),
+  };
   return STOPPING.stopped?.(judged, []) ?? false;
 }
 
@@ -267,7 +278,7 @@ async function lineOf(
     changing: meter.changing / 1000,
     validating: pays ? meter.validating / 1000 : 0,
     flops: meter.flops,
-    joules: meter.joules,
+    joules: pays ? sumOf(meter.joules, meter.validatingJoules) : meter.joules,
     peakBytes: lab.gpu.counts.peakBytes - start.bytes - copies,
     quality: test.quality,
     loss: test.loss,
