@@ -7,6 +7,7 @@
 import { batchFlags, checkBatch } from "./batch_flags.ts";
 import { DATA_FLAGS, weightsOf } from "./data_flags.ts";
 import { checkEvaluation, EVALUATION_FLAGS, HELD_OUT, setsOf } from "./evaluation_flags.ts";
+import { checkExchange, EXCHANGE_FLAGS } from "./exchange_flags.ts";
 import { oneOf, positive, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
 import { FREEZING_FLAGS, recordedOf } from "./freezing_flags.ts";
 import { GPU_FLAGS, providerOf } from "./gpu.ts";
@@ -63,6 +64,7 @@ export const FLAGS = {
     "max-shard-size": MAX_SHARD_SIZE,
     "dry-run": toggle("print what the run would be and take, and how long, and end: nothing is written"),
   }),
+  ...EXCHANGE_FLAGS,
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -120,4 +122,5 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   checkLora(values);
   checkOptimizer({ ...values, steps: values.steps ?? (values.epochs === null ? STEPS : Infinity) });
   checkBatch(values);
+  checkExchange(values);
 }

@@ -20,7 +20,9 @@ import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
+import { averagedLooks, type ExchangeFlags, exchangeOf, isAveraged } from "./exchange_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
+import { UsageError } from "./flags.ts";
 import { recordedOf } from "./freezing_flags.ts";
 import { locateModel } from "./hub.ts";
 import { classArchitecture } from "./classify.ts";
@@ -69,6 +71,9 @@ export async function planOf(
     record: recordedOf(flags),
     hash: policyHash,
   });
+  if (joined === null && isAveraged(flags)) {
+    throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N finetune");
+  }
   const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
   const out = await joined?.common(asked) ?? asked;
   if (!joined?.follows) await checkOutput(out, { resumed, model: folder });
@@ -160,8 +165,8 @@ export function withSteps(
 }
 
 /** Steps between looks. */
-export function lookEvery({ steps }: { readonly steps: number }): number {
-  return Math.min(10, steps);
+export function lookEvery(flags: ExchangeFlags & { readonly steps: number }): number {
+  return averagedLooks(flags, Math.min(10, flags.steps));
 }
 
 /** What the log of a run says of its plan. */
@@ -203,6 +208,7 @@ export function trainingOf(
     steps: flags.steps,
     lookEvery: lookEvery(flags),
     ranks: joined?.ranks,
+    exchange: exchangeOf(flags),
     precision: flags.precision,
     validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,

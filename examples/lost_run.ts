@@ -8,7 +8,7 @@ import { DeviceLostError, survivingLoss } from "@firn/train";
 import type { Table, Values } from "./flags.ts";
 import { isModule } from "./policies.ts";
 import { print } from "./print.ts";
-import { launchedSize } from "./ranks.ts";
+import { launchedPlace } from "./ranks.ts";
 import { OF_THIS_MACHINE, type RunRequest, type RunTable } from "./saved_flags.ts";
 
 /** A run whose device was lost while it trained. */
@@ -69,7 +69,7 @@ export async function survivingRun(
   args: readonly string[],
   command: (args: readonly string[]) => Promise<void>,
 ): Promise<void> {
-  if (await launchedSize() > 1) return await command(args);
+  if ((await launchedPlace()).size > 1) return await command(args);
   await survivingLoss(async (lost) => {
     if (lost === null) return await command(args);
     if (!(lost instanceof LostRunError)) throw lost;

@@ -20,6 +20,9 @@ import { print } from "./print.ts";
 /** Seconds to wait for rank 0, which saves and judges the model alone. */
 const TIMEOUT = 3600;
 
+/** The place of a process that no launcher started. */
+const ALONE = { rank: 0, size: 1 } as const;
+
 /** This process among those that a launcher started. */
 export interface Joined {
   readonly ranks: Ranks;
@@ -31,13 +34,13 @@ export interface Joined {
   agree(facts: Readonly<Record<string, string>>): Promise<void>;
 }
 
-/** How many processes a launcher started for this run. Without the permissions that ./firn gives then, it is one. */
-export async function launchedSize(): Promise<number> {
+/** This process among those that a launcher started for this run. Without the permissions that ./firn gives then, it is alone. */
+export async function launchedPlace(): Promise<Pick<Ranks, "rank" | "size">> {
   for (const variable of [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES]) {
     const { state } = await Deno.permissions.query({ name: "env", variable });
-    if (state !== "granted") return 1;
+    if (state !== "granted") return ALONE;
   }
-  return launchedBy((name) => Deno.env.get(name))?.size ?? 1;
+  return launchedBy((name) => Deno.env.get(name)) ?? ALONE;
 }
 
 /**
@@ -65,7 +68,7 @@ export async function onRanks(
 export async function joinRanks(
   { survive = false }: { readonly survive?: boolean } = {},
 ): Promise<Joined | null> {
-  if (await launchedSize() === 1) {
+  if ((await launchedPlace()).size === 1) {
     if (survive) throw new UsageError("--survive is for several ranks: start it by ./firn ranks N");
     return null;
   }

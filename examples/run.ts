@@ -141,6 +141,8 @@ export interface TrainOptions<B extends TensorTree> {
   readonly policyHash: string | null;
   /** This process among those that train together: rank 0 saves, and decides when an interrupted run ends. */
   readonly joined?: Joined | null;
+  /** Whether ranks exchange parameters, so that each saves what is its own; false when absent. */
+  readonly averaged?: boolean;
   readonly training: Training<object, B>;
   /** Parameters before the first step. */
   readonly params: object;
@@ -183,7 +185,7 @@ async function takeSteps<B extends TensorTree>(
   options: TrainOptions<B>,
 ): Promise<TrainingState<object>> {
   const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens, joined } = options;
-  const follows = joined?.follows ?? false;
+  const follows = joined?.follows ?? false, { averaged = false } = options, saves = !follows || averaged;
   const { folder, log } = run;
   const extra = extraOf(command, {
     flags: { ...flags, out: folder },
@@ -199,6 +201,7 @@ async function takeSteps<B extends TensorTree>(
     // Room that nothing else asks for is known only where nothing limits it.
     copy: flags.memory === null,
     extra,
+    ...averaged && { ranks: joined?.ranks },
   });
   let state = checkpoint === null
     ? await training.init(options.params)
@@ -207,7 +210,7 @@ async function takeSteps<B extends TensorTree>(
     print(`moved       from ${state.movedFrom} to ${gpu.name}: the run goes on with other bits`);
   }
   // A run can be resumed from its very beginning.
-  if (checkpoint === null && !follows) await keeper.save(state);
+  if (checkpoint === null && saves) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step, display: flags.progress });
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
@@ -272,11 +275,14 @@ async function takeSteps<B extends TensorTree>(
     const stop = judges && await options.evaluations!.after(state, { log, say: bar.say });
     clockAt += performance.now() - apart;
     const signal = follows ? null : signals.caught();
-    if (signal !== null && !state.done) await keeper.save(state);
-    else if (!follows) await keeper.after(state);
-    if (signal !== null && !state.done) {
+    const ends = signal !== null && !state.done;
+    // The others would have to save the same step.
+    if (ends && !averaged) await keeper.save(state);
+    else if (saves) await keeper.after(state);
+    if (ends) {
       bar.end();
-      throw new InterruptedError(signal, `step ${state.step} is saved: go on with --resume ${folder}`);
+      const saved = averaged ? "the last checkpoint of all ranks stays" : `step ${state.step} is saved`;
+      throw new InterruptedError(signal, `${saved}: go on with --resume ${folder}`);
     }
     if (stop) break;
   }

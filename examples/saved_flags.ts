@@ -7,6 +7,7 @@
 
 import { DataError, InputError, type Json, NotFoundError } from "@firn/train";
 import { type Checkpoint, loadCheckpoint } from "@firn/train/checkpoint";
+import type { Ranks } from "@firn/train/ranks";
 import { CONFIG_FLAGS, readCommand, typedValue } from "./config.ts";
 import {
   type Flag,
@@ -22,7 +23,7 @@ import {
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
 import { lastCheckpoint } from "./output.ts";
 import { checkPolicyName, isModule } from "./policies.ts";
-import { launchedSize } from "./ranks.ts";
+import { launchedPlace } from "./ranks.ts";
 
 /** Flags of every command that can go on with a run. */
 export const RUN_FLAGS: {
@@ -111,13 +112,13 @@ export async function readRun<F extends RunTable>(
   const may = [...BESIDE_RESUME, rate, ...beside];
   const odd = given.find((name) => !may.includes(String(name)));
   if (odd !== undefined) throw new UsageError(`--resume keeps the flags of its run: drop --${String(odd)}`);
-  const checkpoint = await checkpointOf(folder);
+  const place = await launchedPlace(), checkpoint = await checkpointOf(folder, place);
   const { flags, policyHash, ranks } = savedFlags(checkpoint.extra, {
     command,
     table,
     path: lastCheckpoint(folder),
   });
-  checkRanks(folder, { ranks, started: await launchedSize() });
+  checkRanks(folder, { ranks, started: place.size });
   checkPolicy(flags as { readonly policy?: unknown }, {
     ...given.includes("policy") && { policy: String(values.policy) },
     policyHash,
@@ -155,10 +156,10 @@ export function extraOf(
   return { ...flags, resume: null, config: null, command, policyHash, ...ranks > 1 && { ranks } } as Json;
 }
 
-async function checkpointOf(folder: string): Promise<Checkpoint> {
+async function checkpointOf(folder: string, ranks: Pick<Ranks, "rank" | "size">): Promise<Checkpoint> {
   const path = lastCheckpoint(folder);
   try {
-    return await loadCheckpoint(path);
+    return await loadCheckpoint(path, { ranks });
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
     throw new NotFoundError(

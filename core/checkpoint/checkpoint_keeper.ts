@@ -128,10 +128,11 @@ export function checkpointKeeper<P extends TensorTree>(
     if (sharing) await ranks!.gather(Uint8Array.of(0));
   };
   const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
-    sharing = ranks !== null && state.exchanges !== undefined && target.path === path;
+    const isShared = ranks !== null && state.exchanges !== undefined && target.path === path;
+    sharing ||= isShared;
     // All have written the one before: there is one of all at any time.
-    await flushAll();
-    if (rank > 0 && !sharing) return;
+    await (isShared ? flushAll() : flush());
+    if (rank > 0 && !isShared) return;
     const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: copy, rank });
     if (target.path === path) savedAt = now();
     writing = write({ ...target, path: rankPath(target.path, rank), fileSystem });
@@ -150,7 +151,7 @@ export function checkpointKeeper<P extends TensorTree>(
     async after(state) {
       const { step, done, validation } = state;
       first ??= step;
-      if (best && validation?.step === step) {
+      if (best && rank === 0 && validation?.step === step) {
         // A run that begins has no state yet that was better.
         if (!isKnown && first > 1) lowest = await keptValidation(bestPath, { state, ...options });
         isKnown = true;

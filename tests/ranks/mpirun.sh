@@ -33,5 +33,13 @@ finetune 2 2 watched --watch 0 --tensorboard --evaluate-every 4 --best held-out/
 grep -q "watching    http" "$work/log" || fail "rank 0 must serve the page"
 [ -d "$work/watched/tensorboard" ] || fail "rank 0 must write files of TensorBoard"
 
+average() { # a folder: three ranks take steps alone, and average their parameters in int8
+  finetune 3 2 "$1" --exchange parameters --exchange-every 4 --wire int8 --outer-lr 0.7 --outer-momentum 0.9
+}
+average averaged || fail "ranks must average their parameters"
+average again || fail "ranks must average their parameters once more"
+cmp "$work/averaged/model/model.safetensors" "$work/again/model/model.safetensors" || fail "a repeated run must have the same bits"
+grep -q "exchanged a step" "$work/log" || fail "the summary must say how much is exchanged"
+
 ./firn deno run -A tests/ranks/kills.ts --kills 3 || fail "a run that lost a rank must end at once, and go on"
 echo "two ranks train as one process does, and a run that lost one goes on to the same bits"

@@ -1,0 +1,114 @@
+/**
+ * Flags of what ranks exchange.
+ *
+ * @module
+ */
+
+import { sgd, type TrainingOptions } from "@firn/train";
+import { averageParameters } from "@firn/train/ranks";
+import { type Flag, fromZero, oneOf, positive, topic, UsageError, whole } from "./flags.ts";
+
+/** Steps between averages of parameters. */
+const EVERY = 10;
+
+/** Flags of commands whose ranks may take steps alone. */
+export const EXCHANGE_FLAGS: {
+  readonly exchange: Flag<"gradients" | "parameters">;
+  readonly "exchange-every": Flag<number | null>;
+  readonly wire: Flag<"f32" | "bf16" | "int8">;
+  readonly "outer-lr": Flag<number>;
+  readonly "outer-momentum": Flag<number>;
+} = topic("ranks", {
+  exchange: oneOf(
+    ["gradients", "parameters"],
+    "what ./firn ranks N exchanges: gradients in every step, which is training with N times the batch; or parameters every " +
+      "--exchange-every steps, which each rank takes alone: far fewer bytes, and another loss",
+    "gradients",
+  ),
+  "exchange-every": whole(`steps between averages of parameters; ${EVERY} when absent`, null),
+  wire: oneOf(
+    ["f32", "bf16", "int8"],
+    "how parameters are sent; bf16 and int8 send changes in fewer bytes, and what they leave of them with the next",
+    "f32",
+  ),
+  "outer-lr": positive("rate of the mean change of all ranks: 1 takes their mean, 0.7 is that of DiLoCo", 1),
+  "outer-momentum": fromZero("Nesterov's momentum of these changes: 0 for none, 0.9 is that of DiLoCo", 0),
+});
+
+/** Values of {@link EXCHANGE_FLAGS}. */
+export type ExchangeFlags = {
+  readonly [F in keyof typeof EXCHANGE_FLAGS]: (typeof EXCHANGE_FLAGS)[F]["fallback"];
+};
+
+/** Whether ranks exchange parameters. */
+export function isAveraged({ exchange }: Pick<ExchangeFlags, "exchange">): boolean {
+  return exchange === "parameters";
+}
+
+/** The option `exchange` of a training. */
+export function exchangeOf(flags: ExchangeFlags): TrainingOptions["exchange"] {
+  if (!isAveraged(flags)) return { of: "gradients" };
+  const { wire, "outer-lr": learningRate, "outer-momentum": momentum } = flags;
+  const isMean = learningRate === 1 && momentum === 0;
+  return averageParameters({
+    every: everyOf(flags),
+    wire,
+    ...!isMean && { outer: sgd({ learningRate, momentum, nesterov: momentum > 0 }) },
+  });
+}
+
+/**
+ * Steps between looks: those of a policy come after an average, so that they are as rare.
+ *
+ * @param flags The flags
+ * @param usual Steps between looks of other runs
+ * @returns Steps
+ */
+export function averagedLooks(flags: ExchangeFlags & { readonly steps: number }, usual: number): number {
+  if (!isAveraged(flags)) return usual;
+  const every = everyOf(flags);
+  return Math.min(flags.steps, every * Math.ceil(usual / every));
+}
+
+function everyOf({ "exchange-every": every }: ExchangeFlags): number {
+  return every ?? EVERY;
+}
+
+/** Flags that do not go with every exchange. */
+interface Beside extends ExchangeFlags {
+  readonly "evaluate-every": number | null;
+  readonly "checkpoint-minutes": number | null;
+  readonly keep: number;
+}
+
+/**
+ * Refuses flags that do not go together.
+ *
+ * @param flags The flags
+ * @throws {UsageError} When they do not
+ */
+export function checkExchange(flags: Beside): void {
+  if (!isAveraged(flags)) {
+    const odd = (["exchange-every", "wire", "outer-lr", "outer-momentum"] as const).find((name) =>
+      flags[name] !== EXCHANGE_FLAGS[name].fallback
+    );
+    if (odd !== undefined) throw new UsageError(`--${odd} is of parameters: add --exchange parameters`);
+    return;
+  }
+  const every = everyOf(flags), judged = flags["evaluate-every"];
+  if (judged !== null && judged % every !== 0) {
+    throw new UsageError(
+      `--evaluate-every must be a multiple of --exchange-every ${every}, as between averages each rank has other weights: got ${judged}`,
+    );
+  }
+  if (flags["checkpoint-minutes"] !== null) {
+    throw new UsageError(
+      "--checkpoint-minutes goes by the clock of each rank: with --exchange parameters give --checkpoint",
+    );
+  }
+  if (flags.keep < 2) {
+    throw new UsageError(
+      "--exchange parameters needs --keep 2: the newest checkpoint may not be that of all ranks",
+    );
+  }
+}

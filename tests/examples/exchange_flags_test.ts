@@ -1,0 +1,55 @@
+/**
+ * Flags of what ranks exchange.
+ *
+ * @module
+ */
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "../../examples/exchange_flags.ts";
+import { UsageError } from "../../examples/flags.ts";
+
+const DEFAULTS = {
+  exchange: EXCHANGE_FLAGS.exchange.fallback,
+  "exchange-every": null,
+  wire: EXCHANGE_FLAGS.wire.fallback,
+  "outer-lr": 1,
+  "outer-momentum": 0,
+  "evaluate-every": null,
+  "checkpoint-minutes": null,
+  keep: 2,
+};
+const AVERAGED = { ...DEFAULTS, exchange: "parameters" } as const;
+
+Deno.test("ranks exchange gradients, or parameters with the outer step that flags ask for", () => {
+  assertEquals(exchangeOf(DEFAULTS), { of: "gradients" });
+  const shown = (flags: Parameters<typeof exchangeOf>[0]) => {
+    const exchange = exchangeOf(flags);
+    return exchange?.of === "parameters" && [exchange.every, exchange.wire, exchange.outer?.name];
+  };
+  assertEquals(shown(AVERAGED), [10, "f32", undefined]);
+  assertEquals(
+    shown({ ...AVERAGED, "exchange-every": 50, wire: "int8", "outer-lr": 0.7, "outer-momentum": 0.9 }),
+    [50, "int8", "sgd(0.7, momentum 0.9, nesterov)"],
+  );
+  assertEquals(shown({ ...AVERAGED, "outer-lr": 0.5 }), [10, "f32", "sgd(0.5, momentum 0)"]);
+});
+
+Deno.test("looks are as rare as averages, so that a policy makes none of its own", () => {
+  const looks = (every: number | null, steps = 100): number =>
+    averagedLooks({ ...AVERAGED, "exchange-every": every, steps }, 10);
+  assertEquals([looks(null), looks(4), looks(25), looks(50, 30)], [10, 12, 25, 30]);
+  assertEquals(averagedLooks({ ...DEFAULTS, steps: 100 }, 10), 10);
+});
+
+Deno.test("flags that do not go with an exchange are refused", () => {
+  const refused = (flags: Partial<Parameters<typeof checkExchange>[0]>, reason: string): void =>
+    void assertThrows(() => checkExchange({ ...AVERAGED, ...flags }), UsageError, reason);
+  checkExchange(DEFAULTS);
+  checkExchange({ ...AVERAGED, "evaluate-every": 20 });
+  refused({ exchange: "gradients", wire: "int8" }, "--wire is of parameters: add --exchange parameters");
+  refused({ exchange: "gradients", "exchange-every": 5 }, "--exchange-every is of parameters");
+  refused({ "evaluate-every": 15 }, "must be a multiple of --exchange-every 10");
+  refused({ "evaluate-every": 0.1 }, "must be a multiple of --exchange-every 10");
+  refused({ "checkpoint-minutes": 5 }, "give --checkpoint");
+  refused({ keep: 1 }, "needs --keep 2");
+});
