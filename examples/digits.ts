@@ -65,6 +65,7 @@ import {
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.ts";
+import { freezingRows } from "./savings.ts";
 import { costRows, finishRun, openRun, printSummary, type Summary, trainRun } from "./run.ts";
 import { readRun, RUN_FLAGS, type RunRequest } from "./saved_flags.ts";
 import { vit } from "./vit.ts";
@@ -275,6 +276,7 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
   const summary: Summary = [
     ["Accuracy", `${(100 * after).toFixed(2)} % of ${data.test.count} digits`],
     ...costRows(gpu, { training, state, began, flops: flopRow }),
+    ...freezingRows(run.log.lines, flags),
   ];
   const title = `${flags.model} on digits`;
   await finishRun(run, { state, training, after: { accuracy: after }, title, summary });

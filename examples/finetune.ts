@@ -45,6 +45,7 @@ import { helpOf } from "./help.ts";
 import { shortName } from "./hub.ts";
 import { distilled, pairObjective } from "./objective_flags.ts";
 import { trainPairs } from "./pairs_run.ts";
+import { freezingRows } from "./savings.ts";
 import { saveTrained } from "./save_trained.ts";
 import { loadShown } from "./load_model.ts";
 import { adapterLine, hiddenParams, isLora, storageOf } from "./lora_flags.ts";
@@ -67,6 +68,7 @@ import {
 } from "./run.ts";
 import { continueText, quoted } from "./sample.ts";
 import { commonFacts, type Joined, onRanks, wholeBatch } from "./ranks.ts";
+import type { TaskKind } from "./recommend.ts";
 import { readRun, type RunRequest } from "./saved_flags.ts";
 import { showBatches } from "./show_batches.ts";
 import { readData, type ReadOptions, type TrainData } from "./train_data.ts";
@@ -176,7 +178,10 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const after = await measure(isLora(flags) ? await loadAdapter(gpu, judged, saved) : judged);
 
   const worse = after.perplexity > before,
-    costs = costRows(gpu, { training, state: told, began, flops: gflopRow });
+    costs = [
+      ...costRows(gpu, { training, state: told, began, flops: gflopRow }),
+      ...freezingRows(run.log.lines, { ...flags, kind: kindOf(flags) }),
+    ];
   await finishRun(run, {
     state: told,
     training,
@@ -185,6 +190,11 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     summary: [...costs, ...worse ? [["Worse than before", WORSE] as const] : []],
   });
   printAfter({ before, after, costs, saved });
+}
+
+/** What the study calls such a run. */
+function kindOf(flags: Planned): TaskKind {
+  return { trains: isLora(flags) ? "lora" : "full", predicts: "causal" };
 }
 
 /** What all ranks must have in common. */

@@ -23,6 +23,7 @@ import { stage } from "./progress.ts";
 import { commonFacts, wholeBatch } from "./ranks.ts";
 import { costRows, finishRun, gflopRow, openRun, printSummary, tokenFacts, trainRun } from "./run.ts";
 import { continueText } from "./sample.ts";
+import { freezingRows } from "./savings.ts";
 import { saveTrained } from "./save_trained.ts";
 import type { RunRequest } from "./saved_flags.ts";
 
@@ -109,7 +110,10 @@ export async function trainPairs(
   const after = await training.withWeights(state, judge);
   await run.log.add([judgedLine(told.step, after)]);
   const saved = await saveTrained(gpu, run, { subject, training, state, flags });
-  const costs = costRows(gpu, { training, state: told, began, flops: gflopRow });
+  const costs = [
+    ...costRows(gpu, { training, state: told, began, flops: gflopRow }),
+    ...freezingRows(run.log.lines, flags),
+  ];
   const won = first === null ? [] : [["Reward margin", marginText(first, after)] as const];
   await finishRun(run, {
     state: told,

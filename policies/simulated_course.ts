@@ -83,7 +83,10 @@ export function courseOf(policy: FreezePolicy, { run, components, looks }: Repla
 }
 
 /** Signals that a probe measures. */
-const PROBED: readonly string[] = ["gradNorm", "gradSquare"];
+const PROBED: readonly string[] = ["gradNorm", "gradSquare", "weightNorm"];
+
+/** Signals that need the gradient before. */
+const COMPARING: readonly string[] = ["gradDelta", "gradDot"];
 
 /** The look that training would bring, and how many of its readings the log has. */
 function seenBy(
@@ -107,7 +110,7 @@ function seenBy(
         if (!own.has(path) || rests) return [path, none];
         // The first step after a thaw has no gradient before it.
         const fresh = (i: number): boolean =>
-          name === "gradDelta" && look.steps[i] === (thawed[path] ?? 0) + 1;
+          COMPARING.includes(name) && look.steps[i] === (thawed[path] ?? 0) + 1;
         const values = look.steps.map((step, i) => {
           if (look.skipped?.includes(step)) return known[path]?.[i] ?? NaN;
           const value = fresh(i) ? NaN : known[path]?.[i] ?? NaN;

@@ -44,6 +44,7 @@ export {
   percent,
 } from "./cost_text.ts";
 export { explain } from "./explain.ts";
+export { type Forecast, type FreezeSavings, freezeSavings } from "./freeze_savings.ts";
 export { freezeLegend } from "./freeze_legend.ts";
 export { type FreezeSpan, type FreezeSpans, freezeSpans } from "./freeze_spans.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
