@@ -30,6 +30,7 @@ import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
 import { clock, frozenText, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
+import { exchangePace } from "./exchange_pace.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { lostRun } from "./lost_run.ts";
 import type { Joined } from "./ranks.ts";
@@ -127,6 +128,8 @@ export interface Pace {
   readonly tokensPerSecond?: number;
   /** On the device at the look. */
   readonly memoryBytes: number;
+  readonly exchangeMs?: number;
+  readonly exchangeWaitedMs?: number;
 }
 
 /** What {@link trainRun} needs besides the run. */
@@ -215,7 +218,7 @@ async function takeSteps<B extends TensorTree>(
   bar.update(state.step, ["compiling the training step"]);
   let clockAt = performance.now(), looked = state.step;
   using signals = catchSignals(command);
-  const begun = performance.now(), waits = { ms: 0 };
+  const begun = performance.now(), waits = { ms: 0 }, exchange = exchangePace();
   let memory = "";
   // A run may have been interrupted once it was to end.
   const over = options.evaluations?.begin(log.lines) ?? false;
@@ -228,6 +231,7 @@ async function takeSteps<B extends TensorTree>(
     if (log.lines.every(({ kind }) => kind !== "components")) {
       await log.add([componentsLine(training)]);
     }
+    exchange.add(state.exchange);
     const taken = training.memory(), now = taken === null ? "" : memoryText(taken);
     // Another frozen set takes other bytes.
     if (now !== memory) bar.say(`memory      ${memory = now}`);
@@ -237,6 +241,7 @@ async function takeSteps<B extends TensorTree>(
       const pace: Pace = {
         stepMs,
         memoryBytes: gpu.counts.bytes,
+        ...exchange.take(),
         ...tokens !== undefined &&
           { tokensPerSecond: Math.round(training.accumulate * tokens / stepMs * 1000) },
       };

@@ -69,6 +69,8 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     flops: NUMBER,
     frozen: COUNT,
     exchanged: maybe(COUNT),
+    exchangeMs: maybe(NUMBER),
+    exchangeWaitedMs: maybe(NUMBER),
     skipped: optional(is("true", (value) => value === true)),
     readings: each(each(MEASURED)),
   }),

@@ -28,7 +28,7 @@ export type Logger = (records: readonly LogRecord[]) => void | Promise<void>;
  * Makes a function that turns the lines of a log into records.
  *
  * Names are those of the Trainer of transformers: `train/loss`, `train/learning_rate`, `eval/loss`, `train/tokens_per_second`,
- * `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/frozen` and `train/frozen_share`, and what else a loss has, such as `train/rewards/margins`. Texts are
+ * `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/exchanged_bytes`, `train/exchange_ms` and `train/exchange_waited_ms` of several ranks, `train/frozen` and `train/frozen_share`, and what else a loss has, such as `train/rewards/margins`. Texts are
  * `configuration`, `sample` and `freeze`.
  *
  * @param before Lines that need no record: those of a run that goes on
@@ -105,6 +105,9 @@ function stepNumbers(line: StepLine): Record<string, number> {
     stepMs,
     flops,
     launches,
+    exchanged,
+    exchangeMs,
+    exchangeWaitedMs,
     metrics = {},
   } = line;
   return {
@@ -119,6 +122,9 @@ function stepNumbers(line: StepLine): Record<string, number> {
     "train/flops": flops,
     "train/launches": launches,
     "train/frozen": line.frozen,
+    ...exchanged !== undefined && { "train/exchanged_bytes": exchanged },
+    ...exchangeMs !== undefined && { "train/exchange_ms": exchangeMs },
+    ...exchangeWaitedMs !== undefined && { "train/exchange_waited_ms": exchangeWaitedMs },
   };
 }
 

@@ -111,12 +111,16 @@ export function componentsLine(
  * Makes the lines of the steps that a look covers.
  *
  * @param state The state that brought the look
- * @param pace Milliseconds a step since the look before, and tokens a second and bytes on the device where the run counts them
+ * @param pace Milliseconds a step since the look before, those of the exchange between ranks, and tokens a second and bytes on the
+ * device where the run counts them
  * @returns One line a step
  */
 export function stepLines(
   state: TrainingState<object>,
-  pace: Pick<StepLine, "stepMs" | "tokensPerSecond" | "memoryBytes">,
+  pace: Pick<
+    StepLine,
+    "stepMs" | "tokensPerSecond" | "memoryBytes" | "exchangeMs" | "exchangeWaitedMs"
+  >,
 ): StepLine[] {
   const look = state.look! as Look & { readonly metrics?: Readonly<Record<string, ArrayLike<number>>> };
   const { steps, loss, learningRate, readings, validation, metrics, skipped } = look,

@@ -154,23 +154,31 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
     width: 1.5,
     stairs: true,
   };
+  const sent = rows.filter(({ exchanged }) => exchanged !== undefined);
+  const exchange = {
+    points: points(sent, ({ exchanged }) => exchanged! / 2 ** 20),
+    stroke: "var(--accent)",
+    stairs: true,
+  };
   const upper = { zero: true, upper: true, rules };
   const panels = [
     panel(times, { height: 150, title: "ms", ...upper }),
     ...counted.length > 0 ? [panel([tokens], { height: 80, title: "tokens/s", format: "~s", ...upper })] : [],
     ...held.length > 0 ? [panel([memory], { height: 80, title: "MiB", ...upper })] : [],
     panel([flops], { height: 110, title: "FLOPs", format: "~s", ...upper }),
+    ...sent.length > 0 ? [panel([exchange], { height: 80, title: "MiB sent", ...upper })] : [],
     panel([frozen], { height: 56, title: "frozen", zero: true, format: "d", rules }),
   ];
 
   const sentences = [
     `From the top: milliseconds with their running median, ${counted.length > 0 ? "tokens a second, " : ""}${
       held.length > 0 ? "memory on the device, " : ""
-    }floating-point operations, frozen components.`,
+    }floating-point operations, ${sent.length > 0 ? "bytes given to other ranks, " : ""}frozen components.`,
     `The median step took ${short(median(rows.map(({ stepMs }) => stepMs)))} ms.`,
   ];
   const paces = rows.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);
   if (paces.length > 0) sentences.push(`That is ${whole(median(paces))} tokens a second.`);
+  sentences.push(...exchangeSentences(rows));
   const slow = rows.length - fast.length;
   if (slow > 0) {
     sentences.push(`Not drawn: ${slow} of ${rows.length} steps that took over ${SLOW} times the median.`);
@@ -183,4 +191,17 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
     );
   }
   return { svg: await draw(stacked(panels)), caption: sentences.join(" ") };
+}
+
+/** What the exchange between ranks took, and how much of it the backward pass hid. */
+function exchangeSentences(rows: readonly MetricRow[]): string[] {
+  const timed = rows.filter(({ exchangeMs = 0 }) => exchangeMs > 0);
+  if (timed.length === 0) return [];
+  const all = timed.reduce((sum, { exchangeMs }) => sum + exchangeMs!, 0);
+  const waited = timed.reduce((sum, { exchangeWaitedMs = 0 }) => sum + exchangeWaitedMs, 0);
+  return [
+    `Sums were on their way between ranks for ${short(all / timed.length)} ms a step, ${
+      whole(100 * (1 - waited / all))
+    } % of it while the backward pass went on.`,
+  ];
 }

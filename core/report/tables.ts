@@ -18,6 +18,7 @@ const COSTS = [
   ["FLOPs of matmul", "matmulFlops", ""],
   ["Memory traffic", "bytes", "B"],
   ["Memory of intermediate values", "memory", "B"],
+  ["Given to other ranks", "exchanged", "B"],
 ] as const;
 
 /**
@@ -31,11 +32,14 @@ export function eventTable(
   events: readonly Omit<FreezeEvent, "reasons">[],
   changes: readonly Change[],
 ): Html {
+  const known = COSTS.filter(([, key]) =>
+    key !== "exchanged" || events.some(({ before }) => before[key] !== undefined)
+  );
   const costs = ({ before, after }: Pick<FreezeEvent, "before" | "after">) =>
-    COSTS.map(([, key, unit]) => change(before[key], after[key], unit));
+    known.map(([, key, unit]) => change(before[key] ?? 0, after[key] ?? 0, unit));
   const times = (before: number | null | undefined, after: number | null | undefined): Html =>
     after == null ? html`<td>–</td>` : change(before ?? after, after, "ms");
-  const ends = html`<td colspan="${COSTS.length + 1}">training ended</td>`;
+  const ends = html`<td colspan="${known.length + 1}">training ended</td>`;
   const rows = events.slice(0, MAX_EVENTS).map((event, i) =>
     html`<tr><th scope="row">${event.step}</th>
 <td>${names("froze", event.frozen)}${names("thawed", event.thawed)}</td>${
@@ -63,7 +67,7 @@ export function eventTable(
       <div class="scroll" tabindex="0" role="group" aria-label="What each freeze saved">
         <table class="events">
           <thead>
-            <tr><th scope="col">After step</th><th scope="col">Components</th>${COSTS.map(([name]) =>
+            <tr><th scope="col">After step</th><th scope="col">Components</th>${known.map(([name]) =>
               html`<th scope="col">${name}</th>`
             )}<th scope="col">Measured</th></tr>
           </thead>

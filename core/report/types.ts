@@ -35,6 +35,10 @@ export interface MetricRow {
   readonly frozen: number;
   /** Bytes that each of several ranks gave to be added up; absent where one process trains. */
   readonly exchanged?: number;
+  /** Milliseconds in which that was on its way, and those of them after the backward pass: the others are hidden behind it. */
+  readonly exchangeMs?: number;
+  /** See `exchangeMs`. */
+  readonly exchangeWaitedMs?: number;
 }
 
 /** Quality of a model, before or after a run. The task decides which fields are present. */

@@ -27,6 +27,7 @@ import { gradientExchange } from "../../core/train/step/exchange.ts";
 import { fingerprint } from "../../core/fingerprint.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buffers.ts";
 import { readBuffers } from "../../core/runtime/readback.ts";
+import { exchangePace } from "../../examples/exchange_pace.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { ranksInProcess } from "./in_process.ts";
 
@@ -231,4 +232,13 @@ Deno.test("an exchange that fails leaves what is on its way, and the next one be
   assertEquals([...new Float32Array(values)], [1, 2, 3, 4]);
   exchange.destroy();
   destroyBuffer(buffer);
+});
+
+Deno.test("a log has the milliseconds of a step's exchange, means from look to look, and none where one process trains", () => {
+  const pace = exchangePace();
+  assertEquals(pace.take(), {});
+  pace.add(undefined);
+  pace.add({ ms: 8, waitedMs: 2 });
+  pace.add({ ms: 4, waitedMs: 0 });
+  assertEquals([pace.take(), pace.take()], [{ exchangeMs: 6, exchangeWaitedMs: 1 }, {}]);
 });

@@ -302,3 +302,33 @@ Deno.test("scaled prints three digits and a prefix", () => {
     "100 P",
   ]);
 });
+
+Deno.test("a run of several ranks shows the bytes that each gave, beside the FLOPs, and what of the exchange was hidden", async () => {
+  const { rows, events, ...run } = demo();
+  const sent = (flops: number): number => Math.round(flops / 1e4);
+  const withSent = <C extends { readonly flops: number }>(cost: C) => ({
+    ...cost,
+    exchanged: sent(cost.flops),
+  });
+  const page = (more: Partial<MetricRow>) =>
+    renderReport({
+      ...run,
+      rows: rows.map((row) => ({ ...withSent(row), ...more })),
+      events: events.map(({ before, after, ...event }) => ({
+        ...event,
+        before: withSent(before),
+        after: withSent(after),
+      })),
+    });
+  const text = await page({ exchangeMs: 8, exchangeWaitedMs: 2 });
+  assertStringIncludes(text, "MiB sent");
+  assertStringIncludes(text, '<th scope="col">Given to other ranks</th>');
+  assertStringIncludes(
+    text,
+    "Sums were on their way between ranks for 8 ms a step, 75 % of it while the backward pass went on.",
+  );
+  const untimed = await page({});
+  assert(!untimed.includes("Sums were on their way"));
+  const alone = await renderReport(demo());
+  assert(!alone.includes("MiB sent") && !alone.includes("Given to other ranks"));
+});
