@@ -5,7 +5,7 @@
  */
 
 import { topological } from "../../graph.ts";
-import { sameShape } from "../../spec.ts";
+import { sameShape, sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isElement, isSource, isSumEach } from "../predicates.ts";
 import type { Fusion } from "../types.ts";
@@ -66,6 +66,12 @@ export function levelsOf(graph: FusionGraph, fusable: Fusable): Map<Tensor, numb
   const delayed = delayedSums(graph, level);
   if (delayed.size > 0) earliestLevels(graph, { fusable, level, least: delayed });
   moveLate(graph, { fusable, level });
+  const awaited = awaitedUpdates(graph, level);
+  if (awaited.size > 0) {
+    for (const [sum, least] of delayed) awaited.set(sum, Math.max(least, awaited.get(sum) ?? 0));
+    earliestLevels(graph, { fusable, level, least: awaited });
+    moveLate(graph, { fusable, level });
+  }
   moveBeside(graph, { fusable, level });
   return level;
 }
@@ -125,19 +131,23 @@ function moveBeside(
         isSource(input) ? least : Math.max(least, level.get(input)! + (fusable(input, node) ? 0 : 1)),
       0,
     );
-  /** Levels of the groups beside a node that have found theirs. */
-  const beside = (node: Tensor): number[] =>
+  const besides = (node: Tensor): Tensor[] =>
     node.inputs.flatMap((input) => summing.has(input) ? [input] : readers.get(input)!)
-      .filter((other) =>
-        isElement(other) && sameShape(other.shape, node.shape) &&
-        (summing.has(other) ? moved.has(other) : readers.get(other)!.length > 0)
-      ).map((other) => level.get(other)!);
+      .filter((other) => isElement(other) && sameShape(other.shape, node.shape));
+  /** Levels of the groups beside a node that have found theirs. */
+  const settled = (node: Tensor): number[] =>
+    besides(node).filter((other) => summing.has(other) ? moved.has(other) : readers.get(other)!.length > 0)
+      .map((other) => level.get(other)!);
   // The second time for what reads only what others read that have moved.
   for (let round = 0; round < 2; round++) {
     for (const node of order) {
       if (!summing.has(node)) continue;
       const least = leastOf(node), own = level.get(node)!;
-      const best = beside(node).filter((other) => other >= least && other <= own);
+      const fits = settled(node).filter((other) => other >= least && other <= own);
+      // What is summed for an earlier sum, such as that of a norm, has found its group, too.
+      const best = fits.length > 0
+        ? fits
+        : besides(node).map((other) => level.get(other)!).filter((other) => other >= least && other < own);
       if (best.length === 0) continue;
       level.set(node, Math.max(...best));
       moved.add(node);
@@ -145,8 +155,9 @@ function moveBeside(
   }
   // Roots that had moved with them.
   for (const node of order) {
-    if (!isElement(node) || readers.get(node)!.length > 0 || node.inputs.every(isSource)) continue;
-    const others = beside(node);
+    const follows = node.inputs.some((input) => readers.get(input)!.some((other) => moved.has(other)));
+    if (!isElement(node) || readers.get(node)!.length > 0 || !follows) continue;
+    const others = settled(node);
     if (others.length > 0) level.set(node, Math.max(leastOf(node), ...others));
   }
 }
@@ -160,7 +171,7 @@ function moveBeside(
  * @returns The level of each sum that should wait
  */
 function delayedSums(
-  { order, readers, ending, summing }: FusionGraph,
+  { order, readers, ending }: FusionGraph,
   level: ReadonlyMap<Tensor, number>,
 ): ReadonlyMap<Tensor, number> {
   const waits = new Map<Tensor, number>();
@@ -188,43 +199,69 @@ function delayedSums(
       }
     }
   }
-  for (const [sum, least] of delayedReads({ order, readers, summing }, { level, sumsOf })) {
-    waits.set(sum, Math.max(least, waits.get(sum) ?? 0));
-  }
   return waits;
 }
 
 /**
- * Finds sums of leaves alone that should wait for a launch that reads these leaves: what is measured of weights is summed by the
- * launches that update them.
+ * Finds sums that should wait for a launch that reads what they sum: what is measured of a parameter is then summed by the launch
+ * that updates it, in place of one that computes the same before.
+ *
+ * @param graph The graph
+ * @param level The latest level of each node
+ * @returns The level of each sum that should wait
  */
-function delayedReads(
-  { order, readers, summing }: Pick<FusionGraph, "order" | "readers" | "summing">,
-  { level, sumsOf }: {
-    readonly level: ReadonlyMap<Tensor, number>;
-    readonly sumsOf: ReadonlyMap<Tensor, ReadonlySet<Tensor>>;
-  },
-): ReadonlyMap<Tensor, number> {
+function awaitedUpdates(
+  { order, readers, summing }: FusionGraph,
+  level: ReadonlyMap<Tensor, number>,
+): Map<Tensor, number> {
   const waits = new Map<Tensor, number>(), after = new Map<Tensor, ReadonlySet<Tensor>>();
   const needing = (sum: Tensor): ReadonlySet<Tensor> => {
-    if (!after.has(sum)) after.set(sum, new Set(dependents(sum, readers)));
+    if (!after.has(sum)) after.set(sum, dependents(sum, readers));
     return after.get(sum)!;
   };
+  /** Makes sums wait that read a value at a level, where all others that read it do so later. */
+  const delay = (
+    value: Tensor,
+    { sums, late }: { readonly sums: readonly Tensor[]; readonly late: number },
+  ): void => {
+    const beside = readers.get(value)!.filter((other) =>
+      isElement(other) && !summing.has(other) && sameShape(other.shape, value.shape) &&
+      readers.get(other)!.length > 0
+    ).map((other) => level.get(other)!);
+    const least = Math.min(...beside) + 1;
+    if (beside.length === 0 || least <= late + 1) return;
+    // An earlier sum of the same values, such as that of a norm, has a launch that can sum more of them.
+    const early = readers.get(value)!.some((other) =>
+      summing.has(other) && level.get(other)! <= late &&
+      !sumsBelow(other, readers).some((sum) => sums.includes(sum))
+    );
+    if (early) return;
+    for (const sum of sums) {
+      // What updates wait for does not wait for them.
+      const last = ![...needing(sum)].some((other) =>
+        summing.has(other) || sameShape(other.shape, value.shape)
+      );
+      if (last && sum.inputs.length > 1 && least > (waits.get(sum) ?? 0)) waits.set(sum, least);
+    }
+  };
   for (const node of order) {
-    if (!summing.has(node) || !node.inputs.every(isSource)) continue;
-    for (const reader of node.inputs.flatMap((input) => readers.get(input)!)) {
-      if (summing.has(reader) || !isElement(reader) || !sameShape(reader.shape, node.shape)) continue;
-      const least = level.get(reader)! + 1;
-      for (const sum of sumsOf.get(node)!) {
-        if (least > (waits.get(sum) ?? level.get(sum)!) && !needing(sum).has(reader)) waits.set(sum, least);
-      }
+    if (!summing.has(node) && !isSumEach(node)) continue;
+    for (const input of node.inputs) {
+      if (summing.has(input) || sizeOf(input.shape) === 1) continue;
+      if (!isSumEach(node)) delay(input, { sums: sumsBelow(node, readers), late: level.get(node)! });
+      else if (isElement(input)) delay(input, { sums: [node], late: level.get(input)! });
     }
   }
   return waits;
 }
 
+/** The sums that a node leads to. */
+function sumsBelow(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor[] {
+  return readers.get(node)!.flatMap((reader) => isSumEach(reader) ? [reader] : sumsBelow(reader, readers));
+}
+
 /** All nodes that depend on a node. */
-function dependents(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Iterable<Tensor> {
+function dependents(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): ReadonlySet<Tensor> {
   const seen = new Set<Tensor>(), open = [node];
   while (open.length > 0) {
     for (const reader of readers.get(open.pop()!)!) {
