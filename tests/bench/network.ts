@@ -6,7 +6,7 @@
  * ./firn deno run -A tests/bench/network.ts --markdown
  * ```
  *
- * It needs root, `ip`, `tc`, Open MPI 4 and about three minutes on two idle cores, and leaves nothing behind.
+ * It needs root, `ip`, Python, Open MPI 4 and about three minutes on two idle cores, and leaves nothing behind.
  *
  * @module
  */
@@ -29,6 +29,8 @@ const USAGE = `usage: ./firn deno run -A tests/bench/network.ts [flags]
 
 Times exchanges between two network namespaces, first over a line of that speed, then over one that is that long, too.`;
 
+const ROOT = new URL("../../", import.meta.url);
+
 /** Hosts, and what they are called in the network. */
 const HOSTS = [["firn-net-a", "10.77.0.1"], ["firn-net-b", "10.77.0.2"]] as const;
 
@@ -44,28 +46,33 @@ async function command(...words: readonly string[]): Promise<string> {
 async function twoHosts(
   { gigabits, delay }: { readonly gigabits: number; readonly delay: number },
 ): Promise<AsyncDisposable> {
-  const remove = async (): Promise<void> => {
-    for (const [host] of HOSTS) await command("ip", "netns", "del", host).catch(() => {});
-  };
-  await remove();
-  for (const [host] of HOSTS) await command("ip", "netns", "add", host);
-  const [[a], [b]] = HOSTS;
-  await command("ip", "link", "add", "line", "netns", a, "type", "veth", "peer", "name", "line", "netns", b);
-  for (const [host, address] of HOSTS) {
-    const inside = ["ip", "netns", "exec", host] as const;
-    await command("ip", "-n", host, "addr", "add", `${address}/24`, "dev", "line");
-    await command("ip", "-n", host, "link", "set", "line", "up");
-    await command("ip", "-n", host, "link", "set", "lo", "up");
-    const length = delay === 0 ? [] : ["delay", `${delay}ms`];
-    const line = ["netem", "rate", `${gigabits}gbit`, ...length, "limit", "200000"];
-    await command(...inside, "tc", "qdisc", "add", "dev", "line", "root", ...line);
-    // As hosts are set up that are far apart: windows as large as what is on its way.
-    for (const name of ["tcp_rmem", "tcp_wmem"]) {
-      await command(...inside, "sysctl", "-qw", `net.ipv4.${name}=4096 4194304 134217728`);
-    }
-    await command(...inside, "sysctl", "-qw", "net.ipv4.tcp_slow_start_after_idle=0");
+  await using stack = new AsyncDisposableStack();
+  for (const [host] of HOSTS) {
+    await command("ip", "netns", "del", host).catch(() => {});
+    await command("ip", "netns", "add", host);
+    stack.defer(async () => void await command("ip", "netns", "del", host));
   }
-  return { [Symbol.asyncDispose]: remove };
+  const line = new Deno.Command("python3", {
+    args: ["tests/bench/network_line.py", ...HOSTS.flat(), `${gigabits * 1e9}`, `${delay / 1000}`],
+    cwd: ROOT,
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  stack.defer(async () => {
+    await line.stdin.close();
+    await line.stdout.cancel();
+    await line.status;
+  });
+  const reader = line.stdout.getReader(), { done } = await reader.read();
+  reader.releaseLock();
+  if (done) throw new UsageError("the line between two namespaces could not be made: see above");
+  for (const [host] of HOSTS) {
+    const set = (setting: string) => command("ip", "netns", "exec", host, "sysctl", "-qw", setting);
+    // As hosts are set up that are far apart: windows as large as what is on its way.
+    for (const name of ["tcp_rmem", "tcp_wmem"]) await set(`net.ipv4.${name}=4096 4194304 134217728`);
+    await set("net.ipv4.tcp_slow_start_after_idle=0");
+  }
+  return stack.move();
 }
 
 /** Runs one rank on each host; returns what the first printed. */
@@ -91,7 +98,7 @@ async function measure(asked: Asked): Promise<readonly Measured[]> {
       ...["-x", `${LIBRARY_VARIABLE}=${library}`, "-x", "PATH", "-x", "XDG_RUNTIME_DIR"],
       ...["-x", "DENO_WEBGPU_BACKEND=vulkan", Deno.execPath(), ...rank, JSON.stringify(asked)],
     ],
-    cwd: new URL("../../", import.meta.url),
+    cwd: ROOT,
   }).output();
   await Deno.remove(folder, { recursive: true });
   const text = new TextDecoder();
