@@ -30,6 +30,8 @@ interface World {
   readonly dead: Set<number>;
   /** Wakes all that wait, so that they look again. */
   readonly waiting: Set<() => void>;
+  /** Messages from one rank to another, with their tags. */
+  readonly told: Set<string>;
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
@@ -41,14 +43,21 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Arra
  * @param options How many; which dies in which of its calls that carry data, or fails there otherwise
  * @returns The library of each
  */
-export function mortalMpi({ size, dies, fails }: {
+export function mortalMpi({ size, dies, fails, threads = false }: {
   readonly size: number;
   readonly dies?: Moment;
   readonly fails?: Moment;
+  /** Whether ranks can tell each other that they wait. */
+  readonly threads?: boolean;
 }): Mpi[] {
   const members = Array.from({ length: size }, (_, rank) => rank);
-  const world: World = { communicators: [communicator(members)], dead: new Set(), waiting: new Set() };
-  return members.map((rank) => libraryOf(rank, { world, dies, fails }));
+  const world: World = {
+    communicators: [communicator(members)],
+    dead: new Set(),
+    waiting: new Set(),
+    told: new Set(),
+  };
+  return members.map((rank) => libraryOf(rank, { world, dies, fails, threads }));
 }
 
 function communicator(members: readonly number[]): Communicator {
@@ -57,7 +66,12 @@ function communicator(members: readonly number[]): Communicator {
 
 function libraryOf(
   rank: number,
-  { world, dies, fails }: { readonly world: World; readonly dies?: Moment; readonly fails?: Moment },
+  { world, dies, fails, threads }: {
+    readonly world: World;
+    readonly dies?: Moment;
+    readonly fails?: Moment;
+    readonly threads: boolean;
+  },
 ): Mpi {
   const of = (handle: bigint): Communicator => world.communicators[Number(handle)];
   const wake = (): void => world.waiting.forEach((look) => look());
@@ -116,7 +130,17 @@ function libraryOf(
   const put = (into: Int32Array, value: number): number => (into[0] = value, 0);
   const call = {
     MPI_Initialized: (into: Int32Array) => put(into, 0),
-    MPI_Init_thread: (_: bigint, __: bigint, ___: number, level: Int32Array) => put(level, 2),
+    MPI_Init_thread: (_: bigint, __: bigint, ___: number, level: Int32Array) => put(level, threads ? 3 : 2),
+    MPI_Comm_dup: (handle: bigint, made: BigUint64Array) => {
+      made[0] = handle;
+      return 0;
+    },
+    MPI_Isend: (...[, , , to, tag]: readonly unknown[]) => {
+      world.told.add(`${rank} to ${to}: ${tag}`);
+      return 0;
+    },
+    MPI_Iprobe: (from: number, tag: number, _: bigint, flag: Int32Array) =>
+      put(flag, Number(world.told.has(`${from} to ${rank}: ${tag}`))),
     MPI_Comm_set_errhandler: () => 0,
     MPI_Abort: () => 0,
     MPI_Comm_rank: (handle: bigint, into: Int32Array) => put(into, of(handle).members.indexOf(rank)),

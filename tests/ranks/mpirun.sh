@@ -41,5 +41,17 @@ average again || fail "ranks must average their parameters once more"
 cmp "$work/averaged/model/model.safetensors" "$work/again/model/model.safetensors" || fail "a repeated run must have the same bits"
 grep -q "exchanged a step" "$work/log" || fail "the summary must say how much is exchanged"
 
+# A policy that throws on one rank, after the first look: its reason is what is printed, and all end.
+cat >"$work/broken.ts" <<'END'
+const mine = Deno.env.get("OMPI_COMM_WORLD_RANK");
+const next = (state) => {
+  if (mine === "1") throw new Error("the policy of rank 1 broke");
+  return state;
+};
+export default { name: "broken", signals: [], init: () => 0, next, frozen: () => [] };
+END
+if finetune 2 2 broken --policy "$work/broken.ts"; then fail "a rank that fails must end all"; fi
+grep -q "1.*Error: the policy of rank 1 broke" "$work/log" || fail "the reason of the first must be printed"
+
 ./firn deno run -A tests/ranks/kills.ts --kills 3 || fail "a run that lost a rank must end at once, and go on"
 echo "two ranks train as one process does, and a run that lost one goes on to the same bits"

@@ -128,3 +128,15 @@ Deno.test("a library without ULFM is refused, and so is a failure of which no ra
   assertEquals(/MPI failed: code 13/.test(await own), true);
   assertEquals(/it failed on another|MPI failed/.test(await other), true);
 });
+
+Deno.test("ranks that wait too long name those that did not come", async () => {
+  const all = mortalMpi({ size: 4, threads: true }).map((mpi) => mpiRanks(mpi, { seconds: 0.3 }));
+  const waits = [0, 2].map((rank) => assertRejects(() => all[rank].sum(new Float32Array(1)), RanksError));
+  for (const [i, wait] of waits.entries()) {
+    assertEquals(
+      (await wait).message.includes(`within 0.3 s: rank ${2 * i} waited for rank 1, rank 3; see why`),
+      true,
+      (await wait).message,
+    );
+  }
+});
