@@ -5,7 +5,7 @@
  */
 
 import { InputError, NonFiniteError } from "../errors.ts";
-import { consume, resident, storageOf } from "../runtime/residents.ts";
+import { consume, free, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../tree.ts";
 import { initPolicy } from "./freeze/decisions.ts";
@@ -82,8 +82,11 @@ export async function takeStep<P extends TensorTree>(
     const back = nonFinite === "rollback" && error instanceof NonFiniteError
       ? rollBack(trainer, { run, taken, error })
       : null;
-    if (back === null) throw error;
-    return back;
+    if (back !== null) return back;
+    // Nobody can reach what the step wrote.
+    const written = [...nextParams].filter(([path]) => compiled.replaced.has(path));
+    for (const made of [written, nextLeaves]) free(Object.fromEntries(made));
+    throw error;
   }
   const next = runs.register<TrainingState<P>>({
     settings: state.settings,

@@ -291,7 +291,7 @@ export interface Training<P extends TensorTree, B extends TensorTree> {
    * Takes one step of a batch, or of a list of batches where options have `accumulate`. The given state is consumed: its
    * buffers hold the next one.
    *
-   * The look comes after the step. When it throws, as for a loss that is not finite, the given state is consumed and there is
+   * The look comes after the step. When it throws, as for a loss that is not finite, what the step wrote is freed, and there is
    * no next one: continue from a checkpoint, or from a `snapshot` taken before the step.
    *
    * @throws {ConsumedError} When the state was consumed before

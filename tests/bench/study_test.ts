@@ -30,7 +30,7 @@ import {
 import { openSubject, type Subject } from "./study_models.ts";
 import { ARMS, finalRuns, OF_FULL, PLAN, plannedSteps, stopStep, TASKS, tuningRuns } from "./study_plan.ts";
 import { bottomOf, grace, medianOf, modulesOf, primary, randomTwinOf, tauOf } from "./study_policies.ts";
-import { bestRate, makeRuns, nextCourse } from "./study_run.ts";
+import { bestRate, DIVERGED, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
 import type { StudyLab } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
@@ -277,6 +277,18 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
       assert(line.perplexity![0] > 1 && line.perplexity![1] !== line.perplexity![0]);
     }
     assertEquals(await makeRuns(labOf(gpu), { ...options, file, most: 9 }), true);
+
+    // A training whose numbers leave the finite has a line that says so, and frees what it held.
+    const [low, middle] = full.rates, wild = { ...full, name: "wild", rates: [low, middle, 1e30] };
+    const held = gpu.counts.bytes;
+    const diverging = { ...options, plan: { ...plan, tasks: [wild], arms: ["GradES"] as const } };
+    assertEquals(await makeRuns(labOf(gpu), { ...diverging, file, most: 3 }), false);
+    assertEquals(gpu.counts.bytes, held);
+    assertEquals(file.lines.filter(({ task }) => task === "wild").map((line) => line.quality === DIVERGED), [
+      false,
+      false,
+      true,
+    ]);
 
     // Where a task cannot be opened, the others go on.
     const other = TINY.tasks[1], told: string[] = [];

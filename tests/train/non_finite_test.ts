@@ -57,6 +57,19 @@ Deno.test("stop throws at the look that finds a loss that is not finite", async 
   await assertRejects(() => run(training, [batches[0], bad]), NonFiniteError, "loss of step 2 is NaN");
 });
 
+Deno.test("a step that stops training leaves nothing on the device that nobody can free", async () => {
+  const stopped = async (): Promise<void> => {
+    using training = define("stop", { lookEvery: 2 });
+    const first = await training.next(await training.init(newMlp()), batches[0]);
+    await assertRejects(() => training.next(first, bad), NonFiniteError);
+  };
+  // The first one leaves buffers that are used again, as for uploads.
+  await stopped();
+  const before = gpu.counts.bytes;
+  await stopped();
+  assertEquals(gpu.counts.bytes, before);
+});
+
 const OPTIMIZERS: Readonly<Record<string, Optimizer>> = {
   "adamW with an average": chain(adamW({ learningRate: 0.05 }), weightAverage(0.9)),
   "adamW8bit, whose state is no number": adamW8bit({ learningRate: 0.05, least: 0 }),
