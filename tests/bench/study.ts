@@ -74,7 +74,7 @@ function sourcesIn(gpu: Gpu, folder: string): (task: StudyTask) => Promise<Subje
   return async (task) => ({
     task,
     load: modelOf(task.model),
-    data: await readData(folder, task.data),
+    data: await readData(folder, task.data, task),
     memory: task.model === "smollm2" ? (await readData(folder, "sotu")).test : null,
   });
 }

@@ -37,14 +37,24 @@ export type StudyBatch = TokenBatch | ClassBatch;
  *
  * @param folder Where `study_prepare.ts` wrote them
  * @param name Of the data
+ * @param options `rows`: how many are trained on at least
  * @returns The rows
- * @throws {DataError} When the file holds something else
+ * @throws {DataError} When the file holds something else, or too few rows
  */
-export async function readData(folder: string, name: string): Promise<StudyData> {
+export async function readData(
+  folder: string,
+  name: string,
+  { rows = 0 }: { readonly rows?: number } = {},
+): Promise<StudyData> {
   const path = `${folder}/${name}.json`;
   const data = JSON.parse(new TextDecoder().decode(await hostFileSystem().read(path)));
-  if (Array.isArray(data?.train) && Array.isArray(data.test)) return data;
-  throw new DataError(`Cannot read "${path}" as it must hold "train" and "test": run study.ts --prepare`);
+  if (!Array.isArray(data?.train) || !Array.isArray(data.test)) {
+    throw new DataError(`Cannot read "${path}" as it must hold "train" and "test": run study.ts --prepare`);
+  }
+  if (data.train.length >= rows) return data;
+  throw new DataError(
+    `Cannot read "${path}" as it must hold ${rows} rows to train on: it holds ${data.train.length}; run study.ts --prepare`,
+  );
 }
 
 /** Batches of rows of which the next token is learned: padded on the right, without a mask, as nothing looks ahead. */

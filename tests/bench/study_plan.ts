@@ -17,7 +17,7 @@ export interface StudyTask {
   /** Sequences in a batch, B, and tokens in each, T. */
   readonly batch: number;
   readonly length: number;
-  /** Rows that are trained on, so that a run has about three epochs. */
+  /** Rows that are trained on: a run has one epoch of Moby-Dick, about three of all else. */
   readonly rows: number;
   /** Largest learning rates, of which each arm takes the best. */
   readonly rates: readonly number[];
@@ -57,6 +57,9 @@ export const BREADTH_ARMS = [
 /** The name of an arm. */
 export type Arm = typeof ARMS[number] | typeof BREADTH_ARMS[number];
 
+/** The arm that is put forward. */
+export const PRIMARY: Arm = "auto";
+
 /** Arms without freezing: training for a shorter time, with a schedule of its own. */
 export const SHORTER: readonly Arm[] = ["1/2 of the steps", "3/4 of the steps", "full"];
 
@@ -66,10 +69,12 @@ export const SHORTER: readonly Arm[] = ["1/2 of the steps", "3/4 of the steps", 
  */
 export const OF_FULL: readonly Arm[] = ["full", "stop at alpha T", "stop at 4/5 T", "early stopping"];
 
-const SMOLLM2 = { model: "smollm2", rank: null, rates: [5e-5, 1.5e-4, 4.5e-4] } as const;
+const SMOLLM2 = { model: "smollm2", rank: null, rates: [2e-5, 6e-5, 1.8e-4] } as const;
+/** A new head takes a higher rate than all else. */
+const CLASSES = { ...SMOLLM2, rates: [5e-5, 1.5e-4, 4.5e-4] } as const;
 const LORA = { model: "smollm2", rank: 8, rates: [3e-4, 1e-3, 3e-3] } as const;
 const MINILM = { model: "minilm", rank: null, rates: [1e-4, 3e-4, 1e-3] } as const;
-const MOBY = { data: "moby", batch: 8, length: 256, rows: 320 } as const;
+const MOBY = { data: "moby", batch: 8, length: 256, rows: 960 } as const;
 const INSTRUCTION = { data: "instruction", batch: 16, length: 128, rows: 640 } as const;
 const BANKING = { batch: 64, length: 32, rows: 2560 } as const;
 const SPAM = { batch: 32, length: 64, rows: 1280 } as const;
@@ -81,9 +86,9 @@ export const TASKS: readonly StudyTask[] = [
   { name: "instruction-full", ...SMOLLM2, ...INSTRUCTION },
   { name: "instruction-lora", ...LORA, ...INSTRUCTION },
   { name: "banking77-minilm", ...MINILM, ...BANKING, data: "banking77-minilm" },
-  { name: "banking77-smollm2", ...SMOLLM2, ...BANKING, data: "banking77-smollm2" },
+  { name: "banking77-smollm2", ...CLASSES, ...BANKING, data: "banking77-smollm2" },
   { name: "spam-minilm", ...MINILM, ...SPAM, data: "spam-minilm" },
-  { name: "spam-smollm2", ...SMOLLM2, ...SPAM, data: "spam-smollm2" },
+  { name: "spam-smollm2", ...CLASSES, ...SPAM, data: "spam-smollm2" },
 ];
 
 /** How long all train, and by what. */

@@ -10,7 +10,7 @@ import { cacheNumbers } from "./study_cache.ts";
 import { claimsOf } from "./study_claims.ts";
 import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
 import type { StudyLine } from "./study_lines.ts";
-import { finalRuns, PLAN, type PlannedRun, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import { finalRuns, PLAN, type PlannedRun, PRIMARY, type StudyPlan, tuningRuns } from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
 import { between, partsOf } from "./study_report.ts";
 import { summarise, verdictOf } from "./study_summary.ts";
@@ -62,7 +62,7 @@ function madeUp({ task, arm, rate, seed, purpose }: PlannedRun): StudyLine {
 const TUNED = tuningRuns(SMALL).map(madeUp);
 const ALL = [...TUNED, ...finalRuns(SMALL, ({ rates }) => rates[1]).map(madeUp)];
 
-Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at equal time with the line between shorter runs", () => {
+Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at equal time with the best shorter training", () => {
   const summaries = summarise(SMALL, ALL);
   const of = (arm: string) => summaries.find((one) => one.task === TASK && one.arm === arm)!;
   assertEquals([of("auto").rate, of("auto").seeds, summaries.length], [
@@ -79,12 +79,18 @@ Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at e
   assert(Math.abs(of("auto").withoutChanges!.mean - 0.2) < 0.005);
   assertEquals(verdictOf(of("GradES").atEqualTime), "open");
   assertEquals(verdictOf(of("GradES").toFull), "worse");
-  // Full training ends before it, and shorter training is no arm to be compared.
-  assertEquals([of("early stopping").atEqualTime, of("full").toFull, of("3/4 of the steps").atEqualTime], [
-    null,
-    null,
-    null,
-  ]);
+  // Full training, which ends before it, is the best that takes no longer. Shorter training is no arm to be compared.
+  assert(Math.abs(of("early stopping").atEqualTime!.mean) < 0.005);
+  assertEquals([of("full").toFull, of("3/4 of the steps").atEqualTime], [null, null]);
+  // Where longer training is worse, as its validation says, the shorter one is taken.
+  const over = ALL.map((line) =>
+    line.arm === "1/2 of the steps" ? { ...line, quality: -2.9, validation: line.validation + 1 } : line
+  );
+  const best = summarise(SMALL, over).find((one) => one.task === TASK && one.arm === "auto")!;
+  assert(Math.abs(best.atEqualTime!.mean + 0.2) < 0.005);
+  // The primary arm is corrected for its three tasks alone: 3 times the smallest p at most.
+  const own = summaries.filter(({ arm }) => arm === PRIMARY).map(({ atEqualTime }) => atEqualTime!);
+  assertAlmostEquals(Math.min(...own.map((d) => d.corrected)), 3 * Math.min(...own.map(({ p }) => p)), 1e-12);
 });
 
 Deno.test("an arm without a final run is shown by its best tuning run, and says nothing of differences", () => {
@@ -97,7 +103,7 @@ Deno.test("an arm without a final run is shown by its best tuning run, and says 
   assertEquals(summaries[0].lines[0].rate, TASK.rates[1]);
   assertMatch(
     studyTable(summaries)[2],
-    /^\| moby-full, full \| 0\.00015 \| tuning \| 120 \| 3\.\d{4} \| {2}\| {2}\| 4\.00 \|/,
+    /^\| moby-full, full \| 0\.00006 \| tuning \| 120 \| 3\.\d{4} \| {2}\| {2}\| 4\.00 \|/,
   );
   const early = conclusionLines(SMALL, summaries).join("\n");
   assertMatch(early, /is not measured yet/);

@@ -5,7 +5,7 @@
  */
 
 import type { StudyLine } from "./study_lines.ts";
-import { type Arm, SHORTER, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import { type Arm, PRIMARY, SHORTER, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
 import { type Difference, holm, interpolated, meanOf, pairedDifference } from "./study_statistics.ts";
 
@@ -25,21 +25,30 @@ export interface Summary {
   readonly mean: (value: (line: StudyLine) => number) => number;
   /** Quality above that of full training of the same seed. */
   readonly toFull: Corrected | null;
-  /** Quality above that of training without freezing that takes as many seconds, of the same seed. */
+  /** Quality above that of the best training without freezing that takes no longer, of the same seed. */
   readonly atEqualTime: Corrected | null;
   /** The same, with changes of the frozen set in no time, as in a run that is so long that they do not matter. */
   readonly withoutChanges: Corrected | null;
 }
 
-/** Quality of training for as long, with a schedule of its own: on the line between runs of one seed. */
+/**
+ * Quality of the best training without freezing that takes no longer, of one seed: a run with a schedule of its own, or what lies
+ * on the line between two of these at that time. Which one is best is told by the validation part, as a user would choose it.
+ */
 function shorterAt(
   lines: readonly StudyLine[],
   { seed, seconds }: { readonly seed: number; readonly seconds: number },
 ): number | null {
-  const points = SHORTER.flatMap((arm) => lines.filter((line) => line.arm === arm && line.seed === seed));
-  return points.length < SHORTER.length
+  const runs = SHORTER.flatMap((arm) => lines.filter((line) => line.arm === arm && line.seed === seed));
+  if (runs.length < SHORTER.length) return null;
+  const at = (value: (line: StudyLine) => number): number | null =>
+    interpolated(runs.map((line) => [line.seconds, value(line)]), seconds);
+  const [quality, validation] = [at((line) => line.quality), at((line) => line.validation)];
+  const between = quality === null || validation === null ? [] : [{ quality, validation }];
+  const found = [...between, ...runs.filter((line) => line.seconds <= seconds)];
+  return found.length === 0
     ? null
-    : interpolated(points.map(({ seconds, quality }) => [seconds, quality]), seconds);
+    : found.reduce((best, one) => one.validation > best.validation ? one : best).quality;
 }
 
 /** Differences of the runs that have a counterpart, and null where one of several seeds has none. */
@@ -100,7 +109,8 @@ function rawOf({ plan, lines, task, arm }: {
 }
 
 /**
- * Summaries of all tasks and arms that have a run, with Holm's correction over all differences of a kind.
+ * Summaries of all tasks and arms that have a run. Holm's correction goes over all differences of a kind: over those of the
+ * primary arm, which was chosen before, and over those of all others.
  *
  * @param plan The plan
  * @param lines Finished runs
@@ -112,8 +122,11 @@ export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary
   );
   const corrected = new Map<Difference, number>();
   for (const kind of KINDS) {
-    const found = raw.flatMap((one) => one[kind] ?? []), probabilities = holm(found.map(({ p }) => p));
-    found.forEach((difference, i) => corrected.set(difference, probabilities[i]));
+    for (const family of [true, false]) {
+      const found = raw.flatMap((one) => (one.arm === PRIMARY) === family ? one[kind] ?? [] : []);
+      const probabilities = holm(found.map(({ p }) => p));
+      found.forEach((difference, i) => corrected.set(difference, probabilities[i]));
+    }
   }
   const withHolm = (difference: Difference | null): Corrected | null =>
     difference === null ? null : { ...difference, corrected: corrected.get(difference)! };

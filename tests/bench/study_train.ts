@@ -138,18 +138,19 @@ function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
 export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]> {
   const { gpu } = lab, { subject, run, arms, tau } = course;
   const bytes = gpu.counts.bytes, params = await subject.paramsOf(run.seed);
-  const definition = definitionOf(lab, course);
-  using training = definition.training;
-  let state: State = await training.init(params);
-  const { quality } = await subject.judge(state.params, "test");
-  const start = { quality, bytes, perplexity: await subject.perplexity(state.params) };
-  const none = { clocked: 0, compiling: 0, changing: 0, validating: 0 };
-  const meter: Meter = { ...none, validatingJoules: 0, flops: 0, joules: 0 };
-  const points = [{ ...meter, step: 0, quality }];
-  const progress: Progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], changed: false };
-  const scene: Scene = { lab, course, definition, progress, start };
-  gpu.counts.peakBytes = gpu.counts.bytes;
+  let state: State | null = null, progress: Progress | null = null;
   try {
+    const definition = definitionOf(lab, course);
+    using training = definition.training;
+    state = await training.init(params);
+    const { quality } = await subject.judge(state.params, "test");
+    const start = { quality, bytes, perplexity: await subject.perplexity(state.params) };
+    const none = { clocked: 0, compiling: 0, changing: 0, validating: 0 };
+    const meter: Meter = { ...none, validatingJoules: 0, flops: 0, joules: 0 };
+    const points = [{ ...meter, step: 0, quality }];
+    progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], changed: false };
+    const scene: Scene = { lab, course, definition, progress, start };
+    gpu.counts.peakBytes = gpu.counts.bytes;
     const rows = subject.data.train.slice(0, course.run.task.rows);
     const sizes = { ...run.task, padding: subject.padding, classes: subject.data.classes !== null };
     const batches = trainBatches(rows, { ...sizes, seed: run.seed });
@@ -160,9 +161,11 @@ export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<S
     gpu.check();
     return progress.lines;
   } finally {
-    if (progress.best) free(progress.best.params);
-    free(state.params);
-    free(Object.fromEntries(state.leaves));
+    if (progress?.best) free(progress.best.params);
+    if (state !== null) {
+      free(state.params);
+      free(Object.fromEntries(state.leaves));
+    }
     subject.release(params);
   }
 }
