@@ -16,15 +16,15 @@ const MOST = 1024;
 export type BatchSize = number | "auto";
 
 /** Flags of commands that find the size of batches. */
-export function batchFlags(
+export function batchFlags<F extends number | null>(
   samples: string,
-  fallback: number,
-): { readonly batch: Flag<BatchSize>; readonly "total-batch": Flag<number | null> } {
+  fallback: F,
+): { readonly batch: Flag<BatchSize | F>; readonly "total-batch": Flag<number | null> } {
   return {
     batch: {
       placeholder: "N|auto",
       about:
-        `${samples} in a batch; auto: as many, up to ${MOST}, as fit in --memory with nothing computed again`,
+        `${samples} in a batch; auto: as many, up to ${MOST} or all, as fit in --memory with nothing computed again`,
       fallback,
       read: (value) => {
         if (value === "auto") return value;
@@ -85,9 +85,11 @@ export function checkBatch({ batch, "total-batch": total, accumulate, memory }: 
  */
 export function chooseBatch<P extends TensorTree, B extends TensorTree>(
   { batch, "total-batch": asked, accumulate, memory }: BatchChoiceFlags,
-  { params, batchOf, trainingOf, ranks = 1 }: {
+  { params, batchOf, trainingOf, ranks = 1, available = Infinity }: {
     /** Processes that share a step; 1 when absent. */
     readonly ranks?: number;
+    /** Samples that there are, so that a batch has none twice; as many as a batch may have when absent. */
+    readonly available?: number;
     readonly params: P;
     readonly batchOf: (size: number) => B;
     readonly trainingOf: (accumulate: number) => Training<P, B>;
@@ -106,11 +108,11 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
     using training = trainingOf(accumulate);
     return training.largestBatch({ params, batchOf, most });
   };
-  const most = total ?? MOST;
+  const most = Math.min(total ?? MOST, Math.max(1, Math.floor(available / ranks)));
   let parts = accumulate, found = find(parts, most);
   if (total !== null && found.size < total) {
     // A step of several batches keeps sums of gradients besides.
-    const { size, memory } = find(2, total - 1);
+    const { size, memory } = find(2, Math.min(total - 1, most));
     const even = Array.from({ length: size }, (_, i) => size - i).find((n) => total % n === 0)!;
     found = { size: even, memory };
     parts = total / even;
@@ -118,8 +120,10 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
   const { size, memory: { bytes, blocks } } = found, all = size === most;
   const why = !all
     ? "the largest that fits in"
-    : total !== null
+    : total !== null && size === total
     ? "all of a step, fits in"
+    : most < MOST
+    ? "all that there are, fits in"
     : "the most that auto takes, fits in";
   print(
     `batch       ${size}${parts > 1 ? ` × ${parts}` : ""}, ${why} ${memory}: a step takes ${

@@ -19,8 +19,10 @@ import {
   flatten,
   type Gpu,
   InputError,
+  leaf,
   logits,
   type Model,
+  type Training,
 } from "@firn/train";
 import { argmax } from "@firn/train/ops";
 import { compile } from "@firn/train/infer";
@@ -35,6 +37,7 @@ import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestCopy, runEvaluations } from "./evaluation_run.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords, wordsOf } from "./bag_of_words.ts";
+import { batchFlags, checkBatch, chooseBatch, type ChosenBatch } from "./batch_flags.ts";
 import { locateData, locateModel, MODEL } from "./hub.ts";
 import { type Example, type Labelled, readExamples, readRows, readSpam } from "./labelled_text.ts";
 import { checkOutput } from "./output.ts";
@@ -75,7 +78,7 @@ export const FLAGS = {
     model: MODEL,
     steps: whole(`optimizer steps; ${STEPS} when absent`, null),
     epochs: positive("passes over the texts, in place of --steps", null),
-    batch: whole("texts in a batch", 32),
+    ...batchFlags("texts", 32),
     length: whole("tokens of a text; longer ones are cut", 24, 2),
     lr: positive("largest learning rate, after warm-up", 2e-3),
     seed: whole("seed of the new head and of the order of texts", 0, 0),
@@ -137,6 +140,47 @@ export async function predict(
   return found.slice(0, count);
 }
 
+/** The training of some steps. */
+function trainingOf(
+  gpu: Gpu,
+  model: Model,
+  { flags, joined }: { readonly flags: Flags & { readonly steps: number }; readonly joined: Joined | null },
+): Training<object, ClassBatch> {
+  const { steps } = flags;
+  return defineTraining(gpu, classLoss(model, regularizationOf(flags)), {
+    ...trainerOf(flags, OPTIMIZER),
+    steps,
+    lookEvery: Math.min(10, steps),
+    ranks: joined?.ranks,
+  });
+}
+
+/** The flags with the size of batches that was asked for, or that fits. */
+function sizedFlags<F extends Flags>(
+  gpu: Gpu,
+  model: Model,
+  { flags, joined, length, texts }: {
+    readonly flags: F;
+    readonly joined: Joined | null;
+    readonly length: number;
+    readonly texts: number;
+  },
+): F & ChosenBatch {
+  const chosen = chooseBatch<object, ClassBatch>(flags, {
+    params: model.params,
+    ranks: joined?.ranks.size,
+    available: texts,
+    batchOf: (size) => ({
+      inputIds: leaf("inputIds", { shape: [size, length], dtype: "i32" }),
+      attentionMask: leaf("attentionMask", { shape: [size, length], dtype: "i32" }),
+      labels: leaf("labels", { shape: [size], dtype: "i32" }),
+    }),
+    trainingOf: (accumulate) =>
+      trainingOf(gpu, model, { flags: { ...flags, steps: flags.steps ?? STEPS, accumulate }, joined }),
+  });
+  return { ...flags, ...chosen };
+}
+
 /** Trains and returns the model with new parameters. */
 async function trained(
   gpu: Gpu,
@@ -151,12 +195,7 @@ async function trained(
   },
 ): Promise<Model> {
   const { steps } = flags, loss = classLoss(model, regularizationOf(flags));
-  const training = defineTraining(gpu, loss, {
-    ...trainerOf(flags, OPTIMIZER),
-    steps,
-    lookEvery: Math.min(10, steps),
-    ranks: joined?.ranks,
-  });
+  const training = trainingOf(gpu, model, { flags, joined });
   const evaluations = runEvaluations(gpu, {
     training,
     flags,
@@ -241,6 +280,7 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
 function checkFlags(flags: Flags): void {
   const { steps, epochs } = flags;
   checkSteps(flags);
+  checkBatch(flags);
   checkOptimizer({ ...flags, steps: epochs === null ? steps ?? STEPS : Infinity });
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity", "accuracy"] });
   if (steps === null || epochs === null) return;
@@ -258,24 +298,25 @@ export async function main(args: readonly string[]): Promise<void> {
   await onRanks((joined) => trainClassifier(flags, joined));
 }
 
-async function trainClassifier(flags: Flags, joined: Joined | null): Promise<void> {
-  const began = performance.now(), { seed } = flags, batch = wholeBatch(flags.batch, joined);
-  const { folder } = await locateModel(flags.model);
-  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false, model: folder });
-  const { train, validation, test } = await stage(`reading     ${flags.data}`, () => dataOf(flags));
+async function trainClassifier(asked: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { seed } = asked, { folder } = await locateModel(asked.model);
+  if (asked.out !== null && !joined?.follows) await checkOutput(asked.out, { resumed: false, model: folder });
+  const { train, validation, test } = await stage(`reading     ${asked.data}`, () => dataOf(asked));
   const names = [...new Set(train.map(({ label }) => label))].sort();
   const architecture = await classArchitecture(folder);
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
   const model = await loadModel(gpu, folder, { architecture, labels: names, seed });
   const tokenizer = await loadTokenizer(folder, { model });
-  print(`model       ${flags.model}, ${architecture}`);
+  print(`model       ${asked.model}, ${architecture}`);
   for (const note of model.notes ?? []) print(`note        ${note}`);
   print(`data        ${train.length} texts to train on, ${test.length} to test with, ${labelsLine(names)}`);
-  const rows = encodeRows(train, { ...flags, tokenizer, names });
-  const held = encodeRows(test, { ...flags, tokenizer, names });
+  const rows = encodeRows(train, { ...asked, tokenizer, names });
+  const held = encodeRows(test, { ...asked, tokenizer, names });
   // Where a part of the data is there to decide by, the test decides nothing.
-  const judging = validation === undefined ? held : encodeRows(validation, { ...flags, tokenizer, names });
+  const judging = validation === undefined ? held : encodeRows(validation, { ...asked, tokenizer, names });
   const length = Math.max(...[...rows, ...held, ...judging].map(({ ids }) => ids.length));
+  const flags = sizedFlags(gpu, model, { flags: asked, joined, length, texts: rows.length });
+  const batch = wholeBatch(flags.batch, joined);
   const steps = flags.epochs === null ? flags.steps ?? STEPS : Math.ceil(flags.epochs * rows.length / batch);
   checkOptimizer({ ...flags, steps });
   checkGroups(flags, [...flatten(model.params).keys()]);

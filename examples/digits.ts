@@ -23,6 +23,7 @@ import {
   flatten,
   type FreezePolicy,
   type Gpu,
+  leaf,
   max,
   multiply,
   type OnProgress,
@@ -34,6 +35,7 @@ import {
 } from "@firn/train";
 import type { Ranks } from "@firn/train/ranks";
 import { flopText, percent } from "@firn/train/report";
+import { batchFlags, checkBatch, chooseBatch } from "./batch_flags.ts";
 import {
   CLASSES,
   type DigitBatch,
@@ -41,6 +43,7 @@ import {
   digitBatches,
   type Digits,
   holdOut,
+  PIXELS,
   readDigits,
 } from "./digits_data.ts";
 import { configText } from "./config.ts";
@@ -90,7 +93,7 @@ export const FLAGS = {
   ...topic("training", {
     model: oneOf(["mlp", "mixer", "vit", "convnet"], "what is trained", "mlp"),
     steps: whole(`optimizer steps; ${OWN}`, null),
-    batch: whole(`images in a batch; ${OWN}`, null),
+    ...batchFlags(`images (${OWN})`, null),
     rate: positive(`largest learning rate; ${OWN}`, null),
     seed: whole("seed of parameters and batches", 0, 0),
   }),
@@ -182,6 +185,7 @@ function checkFlags(flags: Values<typeof FLAGS>): void {
   checkPolicyName(flags.policy);
   checkKeepBest(flags);
   const { recipe } = MODELS[flags.model];
+  checkBatch({ ...flags, batch: flags.batch ?? recipe.batch });
   checkOptimizer({ ...flags, steps: flags.steps ?? recipe.steps });
 }
 
@@ -209,22 +213,31 @@ async function runOnce(args: readonly string[]): Promise<void> {
 async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | null): Promise<void> {
   const began = performance.now(), { values, checkpoint, policyHash } = request;
   const model = MODELS[values.model], recipe = { ...model.recipe, ...given(values) };
-  const flags = { ...values, ...recipe };
-  const { policy, hash } = await policyOf(flags.policy, { ...flags, hash: policyHash });
-  const asked = flags.out ?? await nextFree("out/digits"), out = await joined?.common(asked) ?? asked;
+  const asked = { ...values, ...recipe, batch: values.batch ?? recipe.batch };
+  const { policy, hash } = await policyOf(asked.policy, { ...asked, hash: policyHash });
+  const free = asked.out ?? await nextFree("out/digits"), out = await joined?.common(free) ?? free;
   if (!joined?.follows) await checkOutput(out, { resumed: checkpoint !== null });
 
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
+  const params = model.init(asked.seed), ranks = joined?.ranks;
+  const trainerFor = (accumulate: number) => trainerOf({ ...asked, accumulate, lr: recipe.rate }, OPTIMIZER);
+  const flags = {
+    ...asked,
+    ...chooseBatch<object, DigitBatch>(asked, {
+      params,
+      ranks: ranks?.size,
+      batchOf: (size) => ({
+        images: leaf("images", { shape: [size, PIXELS], dtype: "f32" }),
+        labels: leaf("labels", { shape: [size], dtype: "i32" }),
+      }),
+      trainingOf: (accumulate) =>
+        digitTraining(gpu, model, { ...recipe, policy, trainer: trainerFor(accumulate), ranks }),
+    }),
+  };
   const data = await readData({ ...flags, batch: wholeBatch(flags.batch, joined) }),
     lookEvery = Math.min(LOOK_EVERY, flags.steps);
-  const trainer = trainerOf({ ...flags, lr: recipe.rate }, OPTIMIZER);
-  const training = digitTraining(gpu, model, {
-    ...recipe,
-    policy,
-    validation: data.validation,
-    trainer,
-    ranks: joined?.ranks,
-  });
+  const trainer = trainerFor(flags.accumulate), { validation } = data;
+  const training = digitTraining(gpu, model, { ...recipe, policy, validation, trainer, ranks });
   print(`model       ${flags.model}`);
   print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
   if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);
@@ -237,7 +250,6 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
         digits: data.test,
         onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
       }));
-  const params = model.init(flags.seed);
   checkGroups(flags, [...flatten(params).keys()]);
   const toml = configText("digits", { table: FLAGS, flags });
   await joined?.agree({
@@ -321,10 +333,10 @@ function flopRow(first: number, last: number): Summary[number] {
 
 /** The numbers of a recipe that the command line gives. */
 function given(
-  { steps, batch, rate, tau }: { readonly [key in keyof Recipe]: number | null },
+  { steps, rate, tau }: { readonly [key in Exclude<keyof Recipe, "batch">]: number | null },
 ): Partial<Recipe> {
   return Object.fromEntries(
-    Object.entries({ steps, batch, rate, tau }).filter(([, value]) => value !== null),
+    Object.entries({ steps, rate, tau }).filter(([, value]) => value !== null),
   );
 }
 

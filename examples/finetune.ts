@@ -27,7 +27,7 @@ import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
 import { isAveraged } from "./exchange_flags.ts";
-import { checkFlags, FLAGS, type Planned, USAGE } from "./finetune_flags.ts";
+import { checkFlags, FLAGS, type Planned, type Sized, USAGE } from "./finetune_flags.ts";
 import {
   loadSubject,
   lookEvery,
@@ -51,7 +51,7 @@ import { loadShown } from "./load_model.ts";
 import { adapterLine, hiddenParams, isLora, storageOf } from "./lora_flags.ts";
 import { perplexity } from "./perplexity.ts";
 import { validateEvery } from "./policies.ts";
-import { estimateRun, printPlan } from "./dry_run.ts";
+import { showPlan } from "./shown_plan.ts";
 import { survivingRun } from "./lost_run.ts";
 import { print } from "./print.ts";
 import type { OpenedData } from "./open_data.ts";
@@ -105,13 +105,9 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   await using gpu = await openShown(asked.flags);
   if (pairObjective(asked.flags) !== null) return await trainPairs(gpu, { plan: asked, request, began });
   const loading = performance.now(), subject = await loadSubject(gpu, asked), { base } = subject;
-  const { family } = base, loaded = performance.now();
-  const sized = withBatch(gpu, { plan: asked, base }), { folder, opened } = sized;
-  const validates = sized.flags.validate !== null || sized.flags.policy === "earlyStopping";
-  using data = await readShare(opened, {
-    joined,
-    read: { ...subject, folder, family, flags: sized.flags, validates },
-  });
+  const loaded = performance.now(), made = await sizedData(gpu, { asked, subject, joined }), { sized } = made;
+  const { folder } = sized;
+  using data = made.data;
   const plan = withSteps(sized, data), { flags } = plan;
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
@@ -119,7 +115,12 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   await joined?.agree(factsOf(gpu, { plan, request, toml, base, data }));
   printSetup({ plan, base, data });
   if (flags["dry-run"]) {
-    return await showPlan(gpu, { plan, subject, data, training, toml, began, loadMs: loaded - loading });
+    return await showPlan(gpu, {
+      ...{ plan, subject, data, training, toml, began },
+      loss: nextTokenLoss(base),
+      samples: flags["no-sample"] ? 0 : 2,
+      loadMs: loaded - loading,
+    });
   }
 
   const follows = joined?.follows ?? false;
@@ -217,6 +218,29 @@ function factsOf(
   };
 }
 
+/** The size of batches, and the data in such batches. */
+async function sizedData(
+  gpu: Gpu,
+  { asked, subject, joined }: {
+    readonly asked: Plan;
+    readonly subject: Subject;
+    readonly joined: Joined | null;
+  },
+): Promise<{ readonly sized: Plan<Sized>; readonly data: TrainData }> {
+  const { base, base: { family } } = subject, { folder, opened } = asked;
+  const readIn = async (sized: Plan<Sized>): Promise<TrainData> => {
+    const { flags } = sized, validates = flags.validate !== null || flags.policy === "earlyStopping";
+    return await readShare(opened, { joined, read: { ...subject, folder, family, flags, validates } });
+  };
+  const sized = withBatch(gpu, { plan: asked, base }), data = await readIn(sized);
+  const { count } = data.batches, isFull = count === null || wholeBatch(sized.flags.batch, joined) <= count;
+  if (asked.flags.batch !== "auto" || isFull) return { sized, data };
+  // There are fewer than fit: a batch of all has none twice.
+  data[Symbol.dispose]();
+  const fewer = withBatch(gpu, { plan: asked, base, available: count });
+  return { sized: fewer, data: await readIn(fewer) };
+}
+
 /** The data of this rank: its share of batches that all make together. */
 async function readShare(
   opened: OpenedData,
@@ -243,53 +267,6 @@ async function showData({ flags: { batch, ...given }, folder, opened }: Plan, co
   using data = await readData(opened, { tokenizer, folder, family, flags, validates: false });
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
   await showBatches(data.batches, { count, tokenizer });
-}
-
-/** Prints what the run would be and take, and ends. */
-async function showPlan(
-  gpu: Gpu,
-  { plan: { flags, policy, joined }, subject, data, training, toml, began, loadMs }: {
-    readonly plan: Plan<Planned>;
-    readonly subject: Subject;
-    readonly data: TrainData;
-    readonly training: Training<object, TokenBatch>;
-    readonly toml: string;
-    readonly began: number;
-    readonly loadMs: number;
-  },
-): Promise<void> {
-  const { base } = subject, { steps } = flags, every = lookEvery(flags);
-  const asked = flags["evaluate-every"];
-  const evaluations = asked === null ? 0 : Math.ceil(asked < 1 ? 1 / asked : steps / asked);
-  const judged = [data.held, ...Object.values(data.sets)].reduce((n, { length }) => n + length, 0);
-  const validations = data.watched === undefined ? 0 : Math.ceil(steps / validateEvery(flags)!);
-  const shown = flags["sample-every"] === null ? 0 : Math.floor((steps - 1) / flags["sample-every"]);
-  const estimate = await estimateRun(gpu, {
-    ...data,
-    base,
-    training,
-    steps,
-    most: policy === undefined && data.watched === undefined ? steps : Math.max(1, every - 1),
-    loss: nextTokenLoss(base),
-    judged: 2 * data.held.length + validations * (data.watched?.length ?? 0) + evaluations * judged,
-    sample: flags["no-sample"] && shown + flags.sample.length === 0
-      ? null
-      : () => continueText(gpu, base, { ...subject, ...flags, quiet: true }),
-    samples: (flags["no-sample"] ? 0 : 2) + shown + evaluations * flags.sample.length,
-    checkpoint: flags.checkpoint,
-    save: (state, fileSystem) =>
-      training.withWeights(
-        state,
-        (params) =>
-          base.adapter !== undefined
-            ? saveAdapter(gpu, { ...base, params }, { folder: "adapter", fileSystem })
-            : saveModel(gpu, { ...base, params }, { folder: "model", files: subject.files, fileSystem }),
-      ),
-    setupMs: performance.now() - began,
-    loadMs,
-    common: joined?.common,
-  });
-  printPlan({ ...flags, ...data, base, estimate, toml, ranks: joined?.ranks.size });
 }
 
 function printSetup(

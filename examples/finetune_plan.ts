@@ -120,11 +120,17 @@ export async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Su
 /** The plan with the size of batches that was asked for, or that fits. */
 export function withBatch(
   gpu: Gpu,
-  { plan, base }: { readonly plan: Plan; readonly base: Model },
+  { plan, base, available }: {
+    readonly plan: Plan;
+    readonly base: Model;
+    /** Windows or rows that there are, where they are known. */
+    readonly available?: number;
+  },
 ): Plan<Sized> {
   const { flags } = plan, params = base.params;
   const chosen = chooseBatch<object, TokenBatch>(flags, {
     params,
+    available,
     ranks: plan.joined?.ranks.size,
     batchOf: (size) => tokensOf(size, flags),
     // How many steps there are does not count for memory.

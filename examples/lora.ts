@@ -17,6 +17,7 @@ import {
   type Model,
   nextTokenLoss,
   type TokenBatch,
+  type Training,
 } from "@firn/train";
 import {
   type Corpus,
@@ -32,6 +33,7 @@ import {
   splitRows,
 } from "@firn/train/data";
 import { newAdapter, saveAdapter } from "@firn/train/hub";
+import { batchFlags, checkBatch, chooseBatch, type ChosenBatch, tokensOf } from "./batch_flags.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
@@ -70,7 +72,7 @@ export const FLAGS = {
     rank: whole("rank of the adapter", 8),
     targets: text("NAMES", "modules that get pairs, with * for any characters", "*_proj"),
     steps: whole("optimizer steps", 40),
-    batch: whole("rows in a batch", 8),
+    ...batchFlags("rows", 8),
     length: whole("tokens of a row at most", 64, 2),
     lr: positive("largest learning rate, after warm-up", 0.01),
     seed: whole("seed of the adapter and of the order of rows", 0, 0),
@@ -99,6 +101,7 @@ adapter, and how often each token stands in the completions that are learned.`;
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
+  checkBatch(flags);
   checkOptimizer(flags);
 }
 
@@ -113,14 +116,22 @@ export async function main(args: readonly string[]): Promise<void> {
   await onRanks((joined) => trainAdapter(flags, joined));
 }
 
-async function trainAdapter(flags: Flags, joined: Joined | null): Promise<void> {
-  const began = performance.now(), { folder } = await locateModel(flags.model);
-  const out = flags.out ?? await nextFree("out/lora");
+async function trainAdapter(asked: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { folder } = await locateModel(asked.model);
+  const out = asked.out ?? await nextFree("out/lora");
   if (!joined?.follows) await checkOutput(out, { resumed: false, model: folder });
-  const rows = splitRows(await rowsOf(flags));
+  const rows = splitRows(await rowsOf(asked));
 
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
   const base = await loadShown(gpu, folder), tokenizer = await loadTokenizer(folder, { model: base });
+  const model = await newAdapter(gpu, base, {
+    rank: asked.rank,
+    alpha: 2 * asked.rank,
+    targets: asked.targets.split(","),
+    seed: asked.seed,
+    base: asked.model,
+  });
+  const flags = { ...asked, ...chosenBatch(gpu, { model, flags: asked, joined, rows: rows.train.count }) };
   using encoder = await openEncoder(folder, { workers: 0 });
   const { length, batch, seed } = flags,
     options = { length, batch, seed, buckets: 1, pad: tokenizer.eos ?? 0 };
@@ -131,13 +142,6 @@ async function trainAdapter(flags: Flags, joined: Joined | null): Promise<void> 
     `data        ${rows.train.count} pairs to learn, ${rows.heldOut.count} held out, ${batches.first.learned} tokens learned`,
   );
 
-  const model = await newAdapter(gpu, base, {
-    rank: flags.rank,
-    alpha: 2 * flags.rank,
-    targets: flags.targets.split(","),
-    seed: flags.seed,
-    base: flags.model,
-  });
   const leaves = [...flatten(model.params)], trained = leaves.filter(([path]) => model.trainable!(path));
   const sizeOf = (list: typeof leaves): number =>
     list.reduce((n, [, { shape }]) => n + shape.reduce((a, b) => a * b, 1), 0);
@@ -194,6 +198,43 @@ async function halves(corpus: Corpus): Promise<{ readonly prompt: string; readon
   });
 }
 
+/** The training of all steps. */
+function trainingOf(
+  gpu: Gpu,
+  { model, flags, joined }: {
+    readonly model: Model;
+    readonly flags: Flags;
+    readonly joined: Joined | null;
+  },
+): Training<object, TokenBatch> {
+  const { steps } = flags;
+  return defineTraining(gpu, nextTokenLoss(model, regularizationOf(flags)), {
+    ...trainerOf(flags, OPTIMIZER),
+    steps,
+    lookEvery: Math.min(10, steps),
+    ranks: joined?.ranks,
+  });
+}
+
+/** The size of batches that was asked for, or that fits. */
+function chosenBatch(
+  gpu: Gpu,
+  { model, flags, joined, rows }: {
+    readonly model: Model;
+    readonly flags: Flags;
+    readonly joined: Joined | null;
+    readonly rows: number;
+  },
+): ChosenBatch {
+  return chooseBatch<object, TokenBatch>(flags, {
+    params: model.params,
+    ranks: joined?.ranks.size,
+    available: rows,
+    batchOf: (size) => tokensOf(size, flags),
+    trainingOf: (accumulate) => trainingOf(gpu, { model, flags: { ...flags, accumulate }, joined }),
+  });
+}
+
 /** Takes the steps; returns the parameters after them. */
 async function train(
   gpu: Gpu,
@@ -201,17 +242,12 @@ async function train(
     readonly taken: Steps;
     readonly model: Model;
     readonly batches: AsyncIterable<TokenBatch>;
-    readonly flags: Flags;
+    readonly flags: Flags & ChosenBatch;
     readonly joined: Joined | null;
   },
 ): Promise<object> {
   const { steps, batch, length } = flags;
-  using training = defineTraining(gpu, nextTokenLoss(model, regularizationOf(flags)), {
-    ...trainerOf(flags, OPTIMIZER),
-    steps,
-    lookEvery: Math.min(10, steps),
-    ranks: joined?.ranks,
-  });
+  using training = trainingOf(gpu, { model, flags, joined });
   const tokens = wholeBatch(batch, joined) * length;
   const options = { params: model.params, batches: shareOf(batches, joined), steps, tokens };
   return (await taken.take(training, options)).params;

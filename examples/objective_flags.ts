@@ -117,7 +117,6 @@ type Checked = ObjectiveFlags & {
   readonly long: string;
   readonly loss: string;
   readonly "show-batch": number | null;
-  readonly "dry-run": boolean;
   readonly validate: number | null;
   readonly policy: string;
   readonly sample: readonly string[];
@@ -152,7 +151,6 @@ export function checkObjective(flags: Checked): void {
   if (name === undefined) return;
   if (flags["distill-labels"] === 1) throw new UsageError("--distill-labels must be below 1");
   if (flags.batch === "auto") throw new UsageError(`--${name} needs the size of a batch: --batch N`);
-  if (flags["dry-run"]) throw new UsageError(`--dry-run is for next tokens: drop --${name}`);
   const smooths = name === "dpo" && flags["loss-type"] === "sigmoid";
   const odd = [
     !smooths && flags["label-smoothing"] !== 0 && "label-smoothing",

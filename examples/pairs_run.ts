@@ -17,7 +17,7 @@ import { shortName } from "./hub.ts";
 import { referenceFolder } from "./machine.ts";
 import { adapterLine } from "./lora_flags.ts";
 import { pairObjective, pairObjectiveOf } from "./objective_flags.ts";
-import { type PairTraining, pairTraining, readPairs } from "./pair_data.ts";
+import { type Pairs, type PairTraining, pairTraining, readPairs } from "./pair_data.ts";
 import { print } from "./print.ts";
 import { stage } from "./progress.ts";
 import { commonFacts, wholeBatch } from "./ranks.ts";
@@ -26,6 +26,7 @@ import { continueText } from "./sample.ts";
 import { freezingRows } from "./savings.ts";
 import { saveTrained } from "./save_trained.ts";
 import type { RunRequest } from "./saved_flags.ts";
+import { showPlan } from "./shown_plan.ts";
 
 type Judged = Readonly<Record<string, number>>;
 
@@ -43,11 +44,19 @@ export async function trainPairs(
     readonly began: number;
   },
 ): Promise<void> {
-  const subject = await loadSubject(gpu, asked), { base } = subject, sized = asked as Plan<Sized>;
-  const pairs = await readPairs(sized.flags, { ...subject, folder: asked.folder });
+  const loading = performance.now(), subject = await loadSubject(gpu, asked), loaded = performance.now();
+  const { base } = subject, sized = asked as Plan<Sized>;
+  const all = await readPairs(sized.flags, { ...subject, folder: asked.folder });
   const { joined } = asked, follows = joined?.follows ?? false;
+  // A run that is only asked about needs no more pairs than it tries.
+  const isTrial = sized.flags["dry-run"],
+    tried = isTrial ? TRIED * wholeBatch(sized.flags.batch, joined) : Infinity;
+  const pairs = { ...all, train: all.train.slice(0, tried), held: all.held.slice(0, tried) };
+  const asking = performance.now();
   const made = await sharedPairs(gpu, { pairs, base, plan: sized, subject });
-  const plan = withSteps(sized, { epoch: made.batches.steps }), { flags } = plan;
+  const referenceMs = performance.now() - asking;
+  const whole = isTrial ? wholeOf(all, { plan: sized, subject }) : made;
+  const plan = withSteps(sized, { epoch: whole.batches.steps }), { flags } = plan;
   const objective = pairObjectiveOf(base, flags);
   const training = trainingOf(gpu, {
     plan,
@@ -64,6 +73,20 @@ export async function trainPairs(
     step: `${request.checkpoint?.step ?? 0}`,
   });
   printSetup({ plan, base, notes: pairs.notes });
+  if (isTrial) {
+    const share = countOf(all) / countOf(pairs);
+    return await showPlan(gpu, {
+      ...{ plan, subject, training, toml, samples: 0, rows: 2, loadMs: loaded - loading },
+      loss: objective as Objective<object, TokenBatch>,
+      data: {
+        ...{ batches: made.batches, held: made.held, sets: {}, watched: undefined },
+        ...{ tokensPerStep: whole.tokensPerStep, epoch: whole.batches.steps },
+      },
+      judged: whole.held.length,
+      // The reference is asked about all pairs.
+      began: began - referenceMs * (share - 1),
+    });
+  }
   const judge = (params: object): Promise<Judged> => judged(gpu, { objective, params, made });
   let before: Judged | null = null;
   await using run = await openRun(gpu, {
@@ -127,6 +150,26 @@ export async function trainPairs(
   printSummary([...won, ...costs, ["Written", `${saved}, metrics.jsonl, report.html`]]);
 }
 
+/** Batches of which a run that is only asked about has pairs. */
+const TRIED = 4;
+
+const countOf = ({ train, held }: Pick<Pairs, "train" | "held">): number => train.length + held.length;
+
+/** All batches, without what the reference finds of them. */
+function wholeOf(
+  pairs: Pairs,
+  { plan: { flags, joined }, subject: { tokenizer, base: model } }: {
+    readonly plan: Plan<Sized>;
+    readonly subject: Subject;
+  },
+): PairTraining {
+  return pairTraining(pairs, {
+    flags: { ...flags, batch: wholeBatch(flags.batch, joined) },
+    tokenizer,
+    model,
+  });
+}
+
 /** The share of this rank in batches of pairs. The reference is asked by rank 0 first, whose answers the others find on the disk. */
 async function sharedPairs(
   gpu: Gpu,
@@ -156,7 +199,7 @@ async function referred(
   const options = { flags, tokenizer: subject.tokenizer, model: base }, name = pairObjective(flags);
   if (name === "orpo" || name === "reward") return pairTraining(pairs, options);
   const { train, held } = pairs, all = [...train, ...held];
-  const cache = referenceFolder(out, Deno.build);
+  const cache = flags["dry-run"] ? undefined : referenceFolder(out, Deno.build);
   const known = await stage(`reference   ${2 * all.length} answers`, (say) =>
     withReference(gpu, base, {
       pairs: all,

@@ -158,6 +158,7 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
       params: model.params,
       batchOf: (size) => tokensOf(size, asked),
       ranks: joined?.ranks.size,
+      available: Math.floor(ids.train.length / asked.length),
       trainingOf: (accumulate) =>
         trainingOf(gpu, { flags: { ...asked, accumulate }, model, lookEvery, joined }),
     }),

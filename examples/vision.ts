@@ -15,6 +15,7 @@ import {
   type Gpu,
   type ImageBatch,
   type ImageInput,
+  leaf,
   logits,
   type Model,
   tensor,
@@ -22,6 +23,7 @@ import {
 import { argmax } from "@firn/train/ops";
 import { newModel, saveModel } from "@firn/train/hub";
 import { compile } from "@firn/train/infer";
+import { batchFlags, checkBatch, chooseBatch } from "./batch_flags.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, text, topic, type Values, whole } from "./flags.ts";
@@ -53,7 +55,7 @@ export const FLAGS = {
     data: text("FILE", "rows with an image (PNG or JPEG) and a label; handwritten digits when absent", null),
     columns: columnsFlag(),
     steps: whole("optimizer steps", 600),
-    batch: whole("images in a batch", 32),
+    ...batchFlags("images", 32),
     lr: positive("largest learning rate, after warm-up", 2e-3),
     seed: whole("seed of parameters and batches", 0, 0),
   }),
@@ -120,6 +122,7 @@ export async function digitsOf(
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
+  checkBatch(flags);
   checkOptimizer(flags);
 }
 
@@ -134,25 +137,40 @@ export async function main(args: readonly string[]): Promise<void> {
   await onRanks((joined) => trainModel(flags, joined));
 }
 
-async function trainModel(flags: Flags, joined: Joined | null): Promise<void> {
-  const began = performance.now(), { steps, seed } = flags, batch = wholeBatch(flags.batch, joined);
-  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false });
-  const { data, columns } = flags;
+async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { steps, seed, out } = asked;
+  if (out !== null && !joined?.follows) await checkOutput(out, { resumed: false });
+  const { data, columns } = asked;
   const { train, test, labels } = data === null
     ? { ...await stage("reading     digits", readDigits), labels: DIGITS }
     : await stage(`reading     ${data}`, () => readImageRows(data, columnsIn(columns)!));
   const source = sourceOf(labels), what = data === null ? "digits" : "images";
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
   const model = await newModel<object, ImageInput>(gpu, { source, seed });
-  checkGroups(flags, [...flatten(model.params).keys()]);
+  checkGroups(asked, [...flatten(model.params).keys()]);
   print(`model       ViT, ${source.num_hidden_layers} blocks of ${source.hidden_size} channels`);
   print(`data        ${train.count} ${what} to train on, ${test.count} to test with\n`);
-  const training = defineTraining(gpu, classLoss(model, regularizationOf(flags)), {
-    ...trainerOf(flags, OPTIMIZER),
-    steps,
-    lookEvery: Math.min(10, steps),
-    ranks: joined?.ranks,
-  });
+  const trainingOf = (accumulate: number) =>
+    defineTraining(gpu, classLoss(model, regularizationOf(asked)), {
+      ...trainerOf({ ...asked, accumulate }, OPTIMIZER),
+      steps,
+      lookEvery: Math.min(10, steps),
+      ranks: joined?.ranks,
+    });
+  const flags = {
+    ...asked,
+    ...chooseBatch<object, ImageBatch>(asked, {
+      params: model.params,
+      ranks: joined?.ranks.size,
+      available: train.count,
+      batchOf: (size) => ({
+        pixelValues: leaf("pixelValues", { shape: [size, 1, SIDE, SIDE], dtype: "f32" }),
+        labels: leaf("labels", { shape: [size], dtype: "i32" }),
+      }),
+      trainingOf,
+    }),
+  };
+  const training = trainingOf(flags.accumulate), batch = wholeBatch(flags.batch, joined);
   await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
   await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags }, joined });
   const batches = shareOf(digitBatches(train, { batch, seed, make: imageBatch }).from(1), joined);

@@ -15,6 +15,7 @@ import {
   defineTraining,
   flatten,
   type Gpu,
+  leaf,
   logits,
   type Model,
   nextTokenLoss,
@@ -26,6 +27,7 @@ import { argmax } from "@firn/train/ops";
 import type { ImageTextInput } from "@firn/train/models";
 import { newModel, saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
+import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
 import { positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
@@ -52,7 +54,7 @@ const OPTIMIZER: OptimizerDefaults = { decayed: "all" };
 export const FLAGS = {
   ...topic("training", {
     steps: whole("optimizer steps", 300),
-    batch: whole("images in a batch", 32, 2),
+    ...batchFlags("images", 32),
     lr: positive("largest learning rate, after warm-up", 3e-3),
     "tau-vision": positive("threshold of gradES for the image tower", 0.5),
     "tau-text": positive("threshold of gradES for the decoder", 2),
@@ -169,6 +171,7 @@ export async function answersRight(
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
+  checkBatch(flags);
   checkOptimizer(flags);
 }
 
@@ -183,27 +186,39 @@ export async function main(args: readonly string[]): Promise<void> {
   await onRanks((joined) => trainModel(flags, joined));
 }
 
-async function trainModel(flags: Flags, joined: Joined | null): Promise<void> {
-  const began = performance.now(), { steps, seed, alpha } = flags, batch = wholeBatch(flags.batch, joined);
-  if (flags.out !== null && !joined?.follows) await checkOutput(flags.out, { resumed: false });
+async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
+  const began = performance.now(), { steps, seed, alpha, out } = asked;
+  if (out !== null && !joined?.follows) await checkOutput(out, { resumed: false });
   const { train, test } = await stage("reading     digits", readDigits);
-  await using gpu = await openShown(flags);
+  await using gpu = await openShown(asked);
   const model = await newModel<object, ImageTextInput>(gpu, { source: SOURCE, seed });
-  checkGroups(flags, [...flatten(model.params).keys()]);
+  checkGroups(asked, [...flatten(model.params).keys()]);
   print(`model       SmolVLM, 2 blocks for images and 2 for text, ${WORDS.length} words`);
   print(`data        ${train.count} digits to train on, ${test.count} to test with\n`);
-  const tau = { "*.vision_model.*": flags["tau-vision"], "*.text_model.*": flags["tau-text"] };
-  const training = defineTraining(
-    gpu,
-    nextTokenLoss<object, ImageTextInput>(model, regularizationOf(flags)),
-    {
-      ...trainerOf(flags, OPTIMIZER),
+  const tau = { "*.vision_model.*": asked["tau-vision"], "*.text_model.*": asked["tau-text"] };
+  const loss = nextTokenLoss<object, ImageTextInput>(model, regularizationOf(asked));
+  const trainingOf = (accumulate: number) =>
+    defineTraining(gpu, loss, {
+      ...trainerOf({ ...asked, accumulate }, OPTIMIZER),
       policy: gradES({ tau, alpha }),
       steps,
       lookEvery: Math.min(10, steps),
       ranks: joined?.ranks,
-    },
-  );
+    });
+  const flags = {
+    ...asked,
+    ...chooseBatch<object, Batch>(asked, {
+      params: model.params,
+      ranks: joined?.ranks.size,
+      available: train.count,
+      batchOf: (size) => ({
+        ...tokensOf(size, { length: LENGTH }),
+        pixelValues: leaf("pixelValues", { shape: [size, 1, 1, SIDE, SIDE], dtype: "f32" }),
+      }),
+      trainingOf,
+    }),
+  };
+  const training = trainingOf(flags.accumulate), batch = wholeBatch(flags.batch, joined);
   await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
   const config = { model: "SmolVLM", data: "digits", ...flags };
   await using taken = await openSteps(gpu, { flags, config, joined });

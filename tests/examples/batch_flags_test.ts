@@ -1,6 +1,6 @@
 /** How many samples a step has, as flags ask for it. */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { adamW, defineTraining, type Gpu, nextTokenLoss, type Training } from "@firn/train";
 import { newModel } from "@firn/train/hub";
 import type { LlamaParams, TokenBatch } from "@firn/train/models";
@@ -12,8 +12,15 @@ import {
   type ChosenBatch,
   tokensOf,
 } from "../../examples/batch_flags.ts";
-import { readFlags, UsageError } from "../../examples/flags.ts";
+import { FLAGS as CLASSIFY } from "../../examples/classify.ts";
+import { FLAGS as DIGITS } from "../../examples/digits.ts";
+import { FLAGS as FINETUNE } from "../../examples/finetune_flags.ts";
+import { readFlags, type Table, UsageError } from "../../examples/flags.ts";
+import { FLAGS as LORA } from "../../examples/lora.ts";
 import { OPTIMIZER_FLAGS } from "../../examples/optimizer_flags.ts";
+import { FLAGS as PRETRAIN } from "../../examples/pretrain.ts";
+import { FLAGS as VISION } from "../../examples/vision.ts";
+import { FLAGS as VLM } from "../../examples/vlm.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { llamaSource } from "../train/tiny.ts";
 
@@ -48,15 +55,24 @@ Deno.test("--total-batch is a multiple of --batch and stands for --accumulate", 
   check("--batch 4 --total-batch 16 --accumulate 4")();
 });
 
+Deno.test("every command that trains by the trainer takes --batch auto", () => {
+  const tables: readonly Table[] = [CLASSIFY, DIGITS, FINETUNE, LORA, PRETRAIN, VISION, VLM];
+  for (const table of tables) {
+    assertEquals(table.batch.read("auto"), "auto");
+    assert("total-batch" in table && "memory" in table);
+  }
+});
+
 Deno.test("--batch auto takes the largest that fits, and as many as make up --total-batch", async () => {
   await using gpu: Gpu = await openTestGpu();
   const model = await newModel<LlamaParams>(gpu, { source: llamaSource({ layers: 1, tied: true }), seed: 1 });
   const { log } = console, said: string[] = [];
   using _ = { [Symbol.dispose]: () => void (console.log = log) };
   console.log = (line: string) => void said.push(line);
-  const choose = (line: string): ChosenBatch =>
+  const choose = (line: string, available?: number): ChosenBatch =>
     chooseBatch<LlamaParams, TokenBatch>(flagsOf(`${line} --memory 512KiB`.split(" ")), {
       params: model.params,
+      available,
       batchOf: (size) => tokensOf(size, { length: 16 }),
       trainingOf: (accumulate): Training<LlamaParams, TokenBatch> =>
         defineTraining(gpu, nextTokenLoss(model), {
@@ -82,4 +98,8 @@ Deno.test("--batch auto takes the largest that fits, and as many as make up --to
     "the largest that fits in",
   ]);
   assertEquals(choose("--batch 8 --total-batch 24"), { batch: 8, accumulate: 3 });
+  said.length = 0;
+  assertEquals(choose("--batch auto", 3), { batch: 3, accumulate: 1 });
+  assertEquals(choose("--batch auto --total-batch 96", 5), { batch: 4, accumulate: 24 });
+  assertStringIncludes(said[0], "batch       3, all that there are, fits in 512KiB");
 });

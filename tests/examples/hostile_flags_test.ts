@@ -148,9 +148,9 @@ const CASES: { readonly [command in keyof typeof COMMANDS]: readonly Case[] } = 
   ],
   digits: [
     ...SHARED,
-    ["--batch -1", 2, '--batch must be a whole number from 1: got "-1"'],
+    ["--batch -1", 2, '--batch must be a whole number from 1, or auto: got "-1"'],
     ...RESUME,
-    ["--model cnn", 2, '--model must be one of mlp, mixer, vit: got "cnn"'],
+    ["--model cnn", 2, '--model must be one of mlp, mixer, vit, convnet: got "cnn"'],
     ["--batch 1e9", 1, "Cannot fill a batch of 1000000000 images as there are 8000: use a smaller batch"],
     ["--rate 0", 2, '--rate must be a number above 0: got "0"'],
     ["--policy nowhere.ts", 1, 'Cannot use "nowhere.ts" as there is no such module: check --policy'],

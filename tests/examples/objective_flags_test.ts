@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { checkFlags, FLAGS } from "../../examples/finetune_flags.ts";
 import { main } from "../../examples/finetune.ts";
 import { readFlags, UsageError } from "../../examples/flags.ts";
@@ -33,7 +33,6 @@ Deno.test("flags of objectives name one, and refuse what would do nothing", () =
     ["--pack does not go with --dpo", "--dpo", "--pack"],
     ["--long split does not go with --kto", "--kto", "--long", "split"],
     ["--show-batch does not go with --dpo", "--dpo", "--show-batch", "1"],
-    ["--dry-run is for next tokens", "--dpo", "--dry-run"],
     ["--dpo needs the size of a batch", "--dpo", "--batch", "auto", "--memory", "8 GiB"],
     [
       "--best must be one of loss, accuracies, margins",
@@ -72,7 +71,18 @@ Deno.test("finetune --dpo trains an adapter by rows of preferences, and its log 
       "none",
     ];
     const data = ["--data", `${folder}/pairs.jsonl`, "--held-out", "0.5", "--out", `${folder}/run`];
-    await main(["--dpo", "--model", "examples/models/sotu", ...small, ...data, "--progress", "none"]);
+    const args = ["--dpo", "--model", "examples/models/sotu", ...small, ...data, "--progress", "none"];
+    const said: string[] = [], { log } = console;
+    console.log = (text: string) => void said.push(text);
+    try {
+      await main([...args, "--dry-run"]);
+    } finally {
+      console.log = log;
+    }
+    assertMatch(said.join("\n"), /^steps {7}2 of 2 × 16 tokens, .*$/m);
+    assertMatch(said.join("\n"), /^time {8}about .*$/m);
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["pairs.jsonl"]);
+    await main(args);
     const lines = (await Deno.readTextFile(`${folder}/run/metrics.jsonl`)).trim().split("\n").map((l) =>
       JSON.parse(l)
     );
