@@ -73,7 +73,7 @@
  * | `core/plan/prefix` | what a frozen bottom makes of a sample, and where to cut the graph to cache it |
  * | `core/runtime` | the device, buffers, pipelines, recording and replay, reads |
  * | `core/tune` | measures which product kernel is fastest on this device |
- * | `core/infer` | evaluation, generation, reading tensors |
+ * | `core/infer` | evaluation, generation, functions that are recorded once, reading tensors |
  * | `core/objectives` | losses of preferences, of a teacher, of rewards; references, and batches of pairs |
  * | `core/train` | the training loop, checkpoints |
  * | `core/train/freeze` | components, their costs and signals, looks, decisions, thawing, the prefix cache |

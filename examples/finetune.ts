@@ -8,18 +8,9 @@
  * @module
  */
 
-import {
-  DataError,
-  free,
-  freeState,
-  type Gpu,
-  type Model,
-  nextTokenLoss,
-  type TokenBatch,
-  type Training,
-} from "@firn/train";
+import { DataError, free, freeState, type Gpu, type Model, nextTokenLoss } from "@firn/train";
 import { loadTokenizer } from "@firn/train/data";
-import { loadAdapter, saveAdapter, saveModel } from "@firn/train/hub";
+import { loadAdapter } from "@firn/train/hub";
 import { rankBatches } from "@firn/train/ranks";
 import { change, type Quality } from "@firn/train/report";
 import { lossMetrics } from "@firn/train/evaluation";
@@ -30,7 +21,6 @@ import { isAveraged } from "./exchange_flags.ts";
 import { checkFlags, FLAGS, type Planned, type Sized, USAGE } from "./finetune_flags.ts";
 import {
   loadSubject,
-  lookEvery,
   type Plan,
   planOf,
   runOf,

@@ -19,13 +19,13 @@ import {
   logits,
   type Model,
   nextTokenLoss,
-  read,
   type Tensor,
   tensor,
 } from "@firn/train";
 import { argmax } from "@firn/train/ops";
 import type { ImageTextInput } from "@firn/train/models";
 import { newModel, saveModel } from "@firn/train/hub";
+import { compile } from "@firn/train/infer";
 import { gradES } from "@firn/train/policies";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
@@ -160,8 +160,9 @@ export async function answersRight(
   { digits, question }: { readonly digits: Digits; readonly question: number },
 ): Promise<number> {
   const batch = Math.min(200, digits.count), found: number[] = [];
+  using answers = compile(gpu, (input: Batch) => argmax(logits(model, input), -1)); // [B, T]
   for (const input of digitBatches(digits, { batch, seed: 0, make: batchOf(question) }).all()) {
-    const said = await read(gpu, argmax(logits(model, input), -1)); // [B, T]
+    const said = await answers(input);
     for (let row = 0; row < batch; row++) found.push(said[(row + 1) * LENGTH - 2]);
   }
   const right = digits.labels.filter((digit, i) => found[i] === idOf(answerTo(question, digit)));

@@ -15,8 +15,8 @@ import { readBuffers } from "../runtime/readback.ts";
 import { record, type Recording } from "../runtime/record.ts";
 import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts";
 import { type HostData, hostValues, isHost, leaf } from "../sources.ts";
-import { elementBytes } from "../spec.ts";
-import type { Tensor } from "../tensor.ts";
+import { elementBytes, isPacked } from "../spec.ts";
+import { apply, dequantizeOp, type Tensor } from "../tensor.ts";
 import { flatten, type Leaves, type Mapped, mapTree, type Path, type TensorTree } from "../tree.ts";
 import { planFor } from "./read.ts";
 
@@ -47,7 +47,8 @@ export interface Compiled<A extends readonly TensorTree[], R extends TensorTree>
  *
  * Tensors on the device, such as the parameters of a model or of a training state, are read where they are: a function that
  * is given the parameters as an argument sees what training makes of them. Values of the host are uploaded in each call, but
- * for a tensor that the call before had, too. What the function itself refers to belongs to the recording.
+ * for a tensor that the call before had, too. What the function itself refers to belongs to the recording. A call then costs what it computes, what it reads, and about 0.2 ms;
+ * `read` and `evaluate` plan and record each time, 9 ms for a Llama of two layers (`tests/bench/compiled.ts`).
  *
  * @param gpu The device
  * @param fn A pure function: from tensors, or records of them, to a tensor or a record of them
@@ -165,7 +166,11 @@ async function recordCall<A extends readonly TensorTree[], R extends TensorTree>
   if (typeof result !== "object" || result === null) {
     refuse("compile", "its function must return a tensor or a record of tensors", result);
   }
-  const outputs = [...flatten(result).values()], buffers = new Map<Path, GPUBuffer>();
+  // Rows of fewer bytes have no kernel that copies them.
+  const outputs = [...flatten(result).values()].map((t) =>
+    isPacked(t.dtype) ? apply(dequantizeOp, [t], null) : t
+  );
+  const buffers = new Map<Path, GPUBuffer>();
   if (outputs.length === 0) refuse("compile", "its function must return at least one tensor", result);
   const free = (): void => buffers.forEach((buffer) => destroyBuffer(buffer));
   const resolve = (node: Tensor): GPUBuffer => {

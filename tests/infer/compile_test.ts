@@ -20,9 +20,12 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
+import { loadModel } from "@firn/train/hub";
 import { compile } from "@firn/train/infer";
+import type { LlamaParams } from "@firn/train/models";
 import { argmax } from "@firn/train/ops";
 import { openTestGpu } from "../reference/open_gpu.ts";
+import { assertNear } from "../reference/values.ts";
 import { type Mlp, mlpLoss, newMlp, pairs } from "../train/tiny.ts";
 
 const gpu: Gpu = await openTestGpu();
@@ -137,6 +140,22 @@ Deno.test("a tensor that must be computed is part of the recording, and a freed 
   await product(w, a);
   free({ w });
   await assertRejects(() => product(w, a), InputError, "was freed");
+});
+
+Deno.test("weights in fewer bytes are arguments and results like others", async () => {
+  for (const storage of ["int8", "nf4"] as const) {
+    const { params } = await loadModel<LlamaParams>(gpu, "examples/models/sotu", { storage });
+    const { weight } = params.model.layers[0].mlp.up_proj, { shape, dtype } = weight;
+    assert(dtype !== "f32", storage);
+    using twice = compile(gpu, ({ w }: { w: Tensor }) => ({ w, all: sum(multiply(w, w), [1]) }));
+    const found = await twice({ w: weight });
+    const [w, all] = await readAll(gpu, [weight, sum(multiply(weight, weight), [1])]);
+    assertEquals(found.all, all);
+    // The host unpacks what is only read, and may round otherwise.
+    assertNear(found.w, Float64Array.from(w), { tolerance: 1e-7, what: storage });
+    assertEquals(found.w.length, shape[0] * shape[1]);
+    free(params);
+  }
 });
 
 Deno.test("calls at the same time do not mix their arguments", async () => {
