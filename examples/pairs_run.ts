@@ -52,6 +52,8 @@ export async function trainPairs(
   const isTrial = sized.flags["dry-run"],
     tried = isTrial ? TRIED * wholeBatch(sized.flags.batch, joined) : Infinity;
   const pairs = { ...all, train: all.train.slice(0, tried), held: all.held.slice(0, tried) };
+  // The first time compiles, which does not take longer for more pairs.
+  if (isTrial) await sharedPairs(gpu, { pairs, base, plan: sized, subject });
   const asking = performance.now();
   const made = await sharedPairs(gpu, { pairs, base, plan: sized, subject });
   const referenceMs = performance.now() - asking;
