@@ -51,6 +51,26 @@ Deno.test("schedule runs a unit that frees as much as it takes before the chain 
   ]);
 });
 
+Deno.test("schedule with prompt overwrites each leaf as soon as it can, whatever memory that takes", () => {
+  // A backward pass through 8 layers; weights' gradients are far larger than activations, and are added to sums.
+  const layers = Array.from({ length: 8 }, (_, i) => 8 - i), [dx, dw, sum] = [0, 100, 200];
+  const units = [
+    unit("dx8", { writes: [dx + 8] }),
+    ...layers.slice(1).map((i) => unit(`dx${i}`, { reads: [dx + i + 1], writes: [dx + i] })),
+    ...layers.toReversed().flatMap((i) => [
+      unit(`dw${i}`, { reads: [dx + i], writes: [dw + i] }),
+      unit(`add${i}`, { reads: [dw + i], overwrites: [sum + i] }),
+    ]),
+  ];
+  const roots = layers.map((i) => sum + i), bytesOf = (b: number): number => b < dw ? 2 ** 20 : 2 ** 26;
+  const order = (prompt: boolean): string[] =>
+    schedule(units, { roots, bytesOf, prompt }).map(({ kernel: { name } }) => name);
+  assertEquals(order(false).slice(0, 8), layers.map((i) => `dx${i}`));
+  const prompt = order(true), top = [8, 7, 6, 5].flatMap((i) => [`dx${i}`, `dw${i}`, `add${i}`]);
+  assertEquals(prompt.slice(0, top.length), top);
+  assertEquals(prompt.toSorted(), order(false).toSorted());
+});
+
 Deno.test("schedule runs what takes next to nothing first", () => {
   const units = [
     unit("scores 1", { writes: [0] }),
