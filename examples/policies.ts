@@ -22,6 +22,7 @@ import {
   record,
   type Signal,
   snr,
+  spectralStop,
   topFreeze,
 } from "@firn/train/policies";
 import { type Flag, text, UsageError, whole } from "./flags.ts";
@@ -40,6 +41,7 @@ const POLICIES: ReadonlyMap<string, () => FreezePolicy | undefined> = new Map<
   ["gradientProbe", () => gradientProbe()],
   ["adaGradSelect", () => adaGradSelect({ every: 10 })],
   ["diminishingReturns", () => diminishingReturns()],
+  ["spectralStop", () => spectralStop()],
   ["earlyStopping", () => earlyStopping()],
   ["none", () => undefined],
 ]);

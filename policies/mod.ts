@@ -23,6 +23,7 @@
  * | `randomSubset({ share, every, seed })` | a random share, drawn anew every so many steps (TimelyFreeze) |
  * | `stopAt(step)` | everything, which ends training |
  * | `diminishingReturns()` | nothing; ends training when the steps left can gain little |
+ * | `spectralStop()` | nothing; ends training when spectra of weights have settled |
  * | `record(...signals)` | nothing; measures, for the log |
  * | `earlyStopping({ patience, minDelta })` | nothing; ends training by the validation loss, with the best parameters |
  *
@@ -135,6 +136,8 @@ export { type Saving, simulate, type Simulation } from "./simulate.ts";
 export type { SimulatedChange, SimulatedEnding } from "./simulated_course.ts";
 export { smooth } from "./smooth.ts";
 export { signalToNoise, snr, type SnrOptions } from "./snr.ts";
+export { spectralConcentration } from "../core/train/freeze/spectral_concentration.ts";
+export { spectralStop, type SpectralStopOptions } from "./spectral_stop.ts";
 export { sticky } from "./sticky.ts";
 export { stopAt } from "./stop_at.ts";
 export { thaw, type ThawOptions } from "./thaw.ts";

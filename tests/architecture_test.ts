@@ -98,6 +98,7 @@ Deno.test("policies import only types, errors, their contract, what defines a si
     "core/errors.ts",
     "core/policy.ts",
     "core/train/freeze/define_signal.ts",
+    "core/train/freeze/spectral_concentration.ts",
     "core/report/replay_of.ts",
   ];
   const found = forbidden(

@@ -37,6 +37,7 @@ export function randomLook(seed: number, steps = STEPS): Look {
     firstMoment: values(),
     secondMoment: values(),
     gradSquare: values(),
+    spectralConcentration: values(),
   };
   const look = lookOf(readings, numbers, numbers.map(() => 0.5 + random()));
   return { ...look, validation: numbers.map(() => random() < 1 / 2 ? NaN : random()) };

@@ -26,6 +26,7 @@ const ALL = [
   "firstMoment",
   "secondMoment",
   "gradSquare",
+  "spectralConcentration",
 ] as const;
 
 /** The log of a run that froze nothing and measured everything: a look every two steps, one step of 8 ms for 624 operations. */

@@ -30,6 +30,7 @@ import {
   schedule,
   smooth,
   snr,
+  spectralStop,
   sticky,
   stopAt,
   thaw,
@@ -112,6 +113,7 @@ export const ENDING: readonly FreezePolicy[] = [
   earlyStopping({ patience: 2 }),
   earlyStopping({ patience: 1, minDelta: 0.2, restoreBest: false }),
   diminishingReturns({ share: 0.2 }),
+  spectralStop({ share: 0.9, patience: 1, window: 0.1, alpha: 0.2 }),
 ];
 
 /** What decides by the step alone. */
