@@ -44,6 +44,8 @@ const VIEWS: readonly (readonly string[])[] = [
   ["unshare", "--map-current-user", "--keep-caps", "--mount"],
   ["unshare", "--map-root-user", "--mount"],
 ];
+/** Between user namespaces the kernel copies no memory, for which Open MPI 4 would wait for ever: it copies twice. */
+const APART = { OMPI_MCA_btl_vader_single_copy_mechanism: "none" };
 /** Hides the nodes up to "--", and becomes the program behind it. */
 const HIDE = 'while [ "$1" != -- ]; do mount --bind /dev/null "$1" || exit; shift; done; shift; exec "$@"';
 
@@ -70,9 +72,10 @@ export async function devicePlan(
     );
   }
   const gpu = own[(local ?? 0) % own.length], { env, hidden } = gpus.handingOf(gpu, gpus.all);
+  const view = hidden.length === 0 ? [] : viewOf(gpu, machine), ofRoot = view.length <= VIEWS[0].length;
   return {
-    env: { ...env, [DEVICE_VARIABLE]: `${gpu.address}/${gpu.model}` },
-    through: hidden.length === 0 ? [] : [...viewOf(gpu, machine), "sh", "-c", HIDE, "firn", ...hidden, "--"],
+    env: { ...env, ...ofRoot ? {} : APART, [DEVICE_VARIABLE]: `${gpu.address}/${gpu.model}` },
+    through: hidden.length === 0 ? [] : [...view, "sh", "-c", HIDE, "firn", ...hidden, "--"],
     ...local !== null && { said: saidOf(gpu, { own, local, machine }) },
   };
 }

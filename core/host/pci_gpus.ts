@@ -56,8 +56,10 @@ export function pciGpus({ root = "" }: { readonly root?: string } = {}): readonl
   return (unlessAbsent(() => files.readdirSync(bus)) ?? []).toSorted().flatMap((address): PciGpu[] => {
     const about = (name: string): string => files.readFileSync(`${bus}/${address}/${name}`, "utf8").trim();
     if (!about("class").startsWith("0x03")) return [];
-    const driver = unlessAbsent(() => files.readlinkSync(`${bus}/${address}/driver`))?.split("/").at(-1);
     const nodes = nodesOf(files, { root, address });
+    const driver = nodes[0]?.startsWith(`${root}/dev/nvidia`)
+      ? "nvidia"
+      : unlessAbsent(() => files.readlinkSync(`${bus}/${address}/driver`))?.split("/").at(-1);
     if (driver === undefined || nodes.length === 0) return [];
     const [vendor, device] = ["vendor", "device"].map((name) => about(name).replace("0x", ""));
     return [{ address, model: `${vendor}:${device}`, driver, nodes, visible: isNull(nodes[0]) === false }];

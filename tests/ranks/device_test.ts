@@ -169,6 +169,12 @@ Deno.test("--device gives a process that GPU, ranks those of a list, and says wh
     );
     // What is hidden is no longer hidden from.
     assertEquals((await planOf(hidden, {}, ["--device=00:07.0"]))?.through, []);
+    // Who is not root has a namespace of users, too, across which Open MPI 4 must not read memory.
+    const user = { ...machineWith(gpus, {}), succeeds: (words: readonly string[]) => words.length > 6 };
+    const apart = await devicePlan(["--device=00:06.0"], { machine: user, ranked: false });
+    assertEquals(apart?.through.slice(0, 4), ["unshare", "--map-current-user", "--keep-caps", "--mount"]);
+    assertEquals(apart?.env.OMPI_MCA_btl_vader_single_copy_mechanism, "none");
+    assertEquals(one?.env.OMPI_MCA_btl_vader_single_copy_mechanism, undefined);
     const without = machineWith(gpus, {}, false);
     await assertRejects(
       () => devicePlan(["--device=00:06.0"], { machine: without, ranked: false }),
