@@ -70,7 +70,7 @@ function armLines(plan: StudyPlan, summaries: readonly Summary[]): string[] {
         countText(countOf(summaries, { arm, of: (one) => one.toFull }))
       }. At equal wall-clock, against training for a shorter time: ` +
       (counted === 0
-        ? "no comparison, as its time is that of no shorter training."
+        ? "no comparison, as it is faster than half of the steps."
         : `${countText(equal)}${
           counted < own.length ? `, without a comparison on ${own.length - counted}` : ""
         }.`) +
@@ -86,6 +86,7 @@ function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
     count: countOf(summaries, { arm, of: (one) => one.atEqualTime }),
   }));
   const any = counted.some(({ count: { better, worse, open } }) => better.length + worse.length + open > 0);
+  const tasks = new Set(summaries.filter(({ toFull }) => toFull !== null).map(({ task }) => task)).size;
   if (!any) return ["Whether a policy beats “just train shorter” at equal wall-clock is not measured yet."];
   const winners = counted.filter(({ count }) => count.better.length >= 3);
   return winners.length > 0
@@ -96,7 +97,7 @@ function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
     )
     : [
       "**No arm beats “just train shorter” at equal wall-clock on three tasks with intervals that exclude zero after " +
-      "Holm's correction.**",
+      `Holm's correction**: ${tasks} of ${plan.tasks.length} tasks have runs of several seeds.`,
     ];
 }
 

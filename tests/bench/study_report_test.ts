@@ -136,6 +136,14 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
     "confirmed",
     "not testable here",
   ]);
+  assertMatch(claims[3].measured, /ends above -1 % on 0 of 3 tasks, the least at -6\.\d\d %/);
+  // Not to be told from chance is not to be equal.
+  const wide = ALL.map((line) =>
+    line.arm === "GradES" ? { ...line, quality: -3 - (line.seed % 2 === 0 ? 0.2 : -0.2) } : line
+  );
+  assertEquals(claimsOf(SMALL, summarise(SMALL, wide))[3].verdict, "not confirmed");
+  const equal = ALL.map((line) => line.arm === "GradES" ? { ...line, quality: -3.005 } : line);
+  assertEquals(claimsOf(SMALL, summarise(SMALL, equal))[3].verdict, "confirmed");
   assertMatch(claims[0].measured, /^1\.60 to 1\.60 times, on 2 tasks$/);
   const slow = ALL.map((line) => line.arm === "GradES" ? { ...line, seconds: 4.2 } : line);
   assertEquals(claimsOf(SMALL, summarise(SMALL, slow))[0].verdict, "not confirmed");
