@@ -1,10 +1,13 @@
 /**
- * A freeze policy of one's own, composed with GradES.
+ * Freeze policies of one's own, composed with GradES: one by a schedule, and one by a signal of its own.
  *
  * A weight matrix takes part in three products: forward, the gradient of its input, and its own gradient. Frozen in the
  * middle of a model it saves only the last, as gradients still pass through it to what learns below. Where nothing
  * learns below, the second goes as well. So this policy freezes from the bottom, embedding and norms included, while
  * GradES picks matrices anywhere.
+ *
+ * The other policy measures how far a step moves a weight, relative to its length. That is three lines of ops, which the kernel
+ * that updates the weight computes on its way, and ten lines that decide by it.
  *
  * ```sh
  * deno run --allow-read examples/custom_policy.ts
@@ -17,16 +20,21 @@ import {
   adamW,
   type Cost,
   defineTraining,
+  divide,
   type FreezePolicy,
   type Gpu,
+  multiply,
   nextTokenLoss,
   openGpu,
   scan,
+  sqrt,
+  sum,
+  type Tensor,
   type TrainingState,
 } from "@firn/train";
 import { loadTokenizer, packCorpus, tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
-import { anyOf, definePolicy, gradES } from "@firn/train/policies";
+import { anyOf, definePolicy, defineSignal, gradES, layerLinears } from "@firn/train/policies";
 import { readFlags, runMain } from "./flags.ts";
 import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { print } from "./print.ts";
@@ -49,6 +57,39 @@ export function bottomUp(every: number): FreezePolicy {
     }),
     next: (state, now) => ({ ...state, step: now.step }),
     frozen: ({ step, queue }) => queue.filter(({ from }) => from <= step).map(({ path }) => path),
+  });
+}
+
+const squares = (x: Tensor): Tensor => sum(multiply(x, x));
+
+/** How far a step moves a component, relative to its length. */
+export const relativeUpdate = defineSignal({
+  name: "relativeUpdate",
+  measure: ({ weight, update }) => sqrt(divide(squares(update), squares(weight))),
+});
+
+/**
+ * Freezes a matrix of a layer for good once a step moves it by less than a share of what its largest step did.
+ *
+ * @param share The share
+ * @returns The policy
+ */
+export function settled(share: number): FreezePolicy {
+  return definePolicy({
+    name: `settled(${share})`,
+    signals: [relativeUpdate],
+    init: (components) =>
+      components.filter(layerLinears).map(({ path }) => ({
+        path,
+        peak: 0 as number,
+        frozen: false as boolean,
+      })),
+    next: (matrices, now) =>
+      matrices.map(({ path, peak, frozen }) => {
+        const moved = now.read(relativeUpdate, path); // NaN while it is frozen
+        return { path, peak: moved > peak ? moved : peak, frozen: frozen || moved < share * peak };
+      }),
+    frozen: (matrices) => matrices.filter(({ frozen }) => frozen).map(({ path }) => path),
   });
 }
 
@@ -79,7 +120,7 @@ function costText({ launches, matmulFlops }: Cost): string {
 
 async function main(args: readonly string[]): Promise<void> {
   await using gpu = await openGpu(providerOf(readFlags(args, GPU_FLAGS).values));
-  const policy = anyOf(gradES({ tau: 20, alpha: 0.4 }), bottomUp(20));
+  const policy = anyOf(gradES({ tau: 20, alpha: 0.4 }), bottomUp(20), settled(0.15));
   print(`${policy.name}\n`);
   let loss = NaN;
   for await (const { step, look, event } of train(gpu, { policy, steps: 70 })) {

@@ -7,7 +7,7 @@
 import { assertEquals, assertLess } from "@std/assert";
 import type { Component, TrainingState } from "@firn/train";
 import { anyOf, gradES } from "@firn/train/policies";
-import { bottomUp, train } from "../../examples/custom_policy.ts";
+import { bottomUp, settled, train } from "../../examples/custom_policy.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
 function component(path: string, kind: Component["kind"], layer: number | null): Component {
@@ -35,6 +35,19 @@ Deno.test("bottomUp freezes the embedding, then the layers in order, and never w
   assertEquals(at(10), ["embed", "layers.0.up", "layers.0.norm"]);
   assertEquals(at(15), ["embed", "layers.0.up", "layers.0.norm", "layers.1.up"]);
   assertEquals(at(1000), at(15));
+});
+
+Deno.test("settled freezes a matrix for good once a step moves it by less than a share of its largest move", () => {
+  const policy = settled(0.5),
+    components = [component("layers.0.up", "linear", 0), component("norm", "norm", null)];
+  const moves = [0.2, 0.4, 0.3, 0.1, NaN];
+  let state = policy.init(components, { steps: 9 });
+  const sets = moves.map((moved, i) => {
+    const readings = { relativeUpdate: { "layers.0.up": [moved], norm: [1e-9] } };
+    state = policy.next(state, { steps: [i + 1], loss: [1], learningRate: [0.1], readings });
+    return policy.frozen(state).join();
+  });
+  assertEquals(sets, ["", "", "", "layers.0.up", "layers.0.up"]);
 });
 
 Deno.test("train with bottomUp and gradES learns, and a step loses half of its cost", async () => {
