@@ -63,7 +63,7 @@ export async function devicePlan(
 ): Promise<DevicePlan | null> {
   const asked = askedFor(args), local = ranked ? numberIn(LOCAL_RANK, machine) : null;
   if (asked === null && local === null || machine.os !== "linux") return null;
-  const gpus = await machine.gpus();
+  const gpus = allowed(await machine.gpus(), machine);
   const own = asked === null ? alike(gpus.all) : asked.split(",").map((text) => named(text, gpus));
   if (own.length === 0) return null;
   if (own.length > 1 && local === null) {
@@ -77,6 +77,15 @@ export async function devicePlan(
     env: { ...env, ...ofRoot ? {} : APART, [DEVICE_VARIABLE]: `${gpu.address}/${gpu.model}` },
     through: hidden.length === 0 ? [] : [...view, "sh", "-c", HIDE, "firn", ...hidden, "--"],
     ...local !== null && { said: saidOf(gpu, { own, local, machine }) },
+  };
+}
+
+/** A job of Slurm sees all devices of its machine, and may open its own. */
+function allowed(gpus: Gpus, machine: Machine): Gpus {
+  if (machine.env("SLURM_JOB_ID") === undefined) return gpus;
+  return {
+    ...gpus,
+    all: gpus.all.map((gpu) => ({ ...gpu, visible: gpu.visible && machine.opens(gpu.nodes[0]) })),
   };
 }
 

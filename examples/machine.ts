@@ -24,7 +24,9 @@ export interface Machine {
   nvidia(): string | null;
   /** The GPUs of the machine, and what gives a process one of them. */
   gpus(): Promise<Gpus>;
-  /** Whether a program without arguments succeeds, or one with. */
+  /** Whether a file can be opened: a job of a cluster may see devices that it may not open. */
+  opens(path: string): boolean;
+  /** Whether a program succeeds. */
   succeeds(words: readonly string[]): boolean;
 }
 
@@ -76,6 +78,14 @@ export function thisMachine(): Machine {
     async gpus() {
       const { pciGpus, pciAddress, handingOf } = await import(import.meta.resolve(GPUS));
       return { all: pciGpus(), pciAddress, handingOf };
+    },
+    opens(path) {
+      try {
+        Deno.openSync(path).close();
+        return true;
+      } catch {
+        return false;
+      }
     },
     succeeds([program, ...args]) {
       try {

@@ -120,6 +120,11 @@ Deno.test("each rank gets the next GPU, which ranks share when there are more; e
     // One process alone takes what its driver gives, in a job of Slurm, too.
     assertEquals(await planOf(gpus, { SLURM_LOCALID: "0" }), null);
     assertEquals(await planOf([], { RANKED: "", SLURM_LOCALID: "0" }), null);
+    // A job of Slurm may open one of them, which all of its ranks on this machine get.
+    const machine = machineWith(gpus, { SLURM_JOB_ID: "7", SLURM_LOCALID: "0", SLURM_PROCID: "4" });
+    const opens = (node: string): boolean => node === gpus[1].nodes[0];
+    const task = await devicePlan([], { machine: { ...machine, opens }, ranked: true });
+    assertEquals([task?.said, task?.through], ["rank 4 has the GPU at 0000:00:07.0", []]);
     // Of one GPU nothing is hidden, and it is said.
     const alone = await planOf(gpus.slice(0, 1), { RANKED: "", ...openMpi(2)[1] });
     assertEquals(alone?.through, []);
