@@ -5,7 +5,6 @@
  */
 
 import type { Arm, StudyPlan } from "./study_plan.ts";
-import { meanOf } from "./study_statistics.ts";
 import type { Summary } from "./study_summary.ts";
 import { isAccuracy } from "./study_table.ts";
 
@@ -22,7 +21,7 @@ type Found = (task: string, arm: Arm) => Summary | undefined;
 /** Seconds of an arm over those of another one, less than 1 for a slower one. */
 function timesAsFast(slow: Summary | undefined, fast: Summary | undefined): number | null {
   if (slow === undefined || fast === undefined) return null;
-  return slow.mean(({ seconds }) => seconds) / fast.mean(({ seconds }) => seconds);
+  return slow.median(({ seconds }) => seconds) / fast.median(({ seconds }) => seconds);
 }
 
 /** How much worse than full training still counts as kept: a point of accuracy, or this share of the loss. */
@@ -59,7 +58,7 @@ function overhead(found: Found, task: string): number | null {
   const [full, graded] = [found(task, "full"), found(task, "GradES")];
   if (full === undefined || graded === undefined) return null;
   // The second point of the curve is within the grace period.
-  const at = ({ lines }: Summary): number => meanOf(lines.map(({ curve }) => curve[2]?.[0] ?? NaN));
+  const at = ({ median }: Summary): number => median(({ curve }) => curve[2]?.[0] ?? NaN);
   const share = at(graded) / at(full) - 1;
   return Number.isFinite(share) ? share : null;
 }

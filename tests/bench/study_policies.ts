@@ -23,6 +23,7 @@ import { randomOrder } from "../../policies/random.ts";
 import { shareOf } from "../../policies/share_of.ts";
 import { moduleOf } from "../../core/train/freeze/components.ts";
 import { ALPHA, type Arm, type PlannedRun } from "./study_plan.ts";
+import { medianOf } from "./study_statistics.ts";
 
 /** What an arm freezes. */
 export interface Freezing {
@@ -92,12 +93,6 @@ export function grace(metric: Signal): FreezePolicy {
     frozen: ({ frozen }) => frozen,
     stopped: ({ paths, frozen }) => paths.length > 0 && frozen.length === paths.length,
   });
-}
-
-/** The value in the middle, or between the two there. */
-export function medianOf(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** The threshold that a policy found; null for a policy that finds none. */

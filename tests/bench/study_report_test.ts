@@ -88,6 +88,12 @@ Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at e
   );
   const best = summarise(SMALL, over).find((one) => one.task === TASK && one.arm === "auto")!;
   assert(Math.abs(best.atEqualTime!.mean + 0.2) < 0.005);
+  // A stall of one seed moves no median.
+  const stalled = ALL.map((line) => line.arm === "auto" && line.seed === 2 ? { ...line, seconds: 9 } : line);
+  assertEquals(
+    summarise(SMALL, stalled).find((one) => one.task === TASK && one.arm === "auto")!.atEqualTime,
+    equal,
+  );
   // The primary arm is corrected for its three tasks alone: 3 times the smallest p at most.
   const own = summaries.filter(({ arm }) => arm === PRIMARY).map(({ atEqualTime }) => atEqualTime!);
   assertAlmostEquals(Math.min(...own.map((d) => d.corrected)), 3 * Math.min(...own.map(({ p }) => p)), 1e-12);

@@ -7,7 +7,14 @@
 import type { StudyLine } from "./study_lines.ts";
 import { type Arm, PRIMARY, SHORTER, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
-import { type Difference, holm, interpolated, meanOf, pairedDifference } from "./study_statistics.ts";
+import {
+  type Difference,
+  holm,
+  interpolated,
+  meanOf,
+  medianOf,
+  pairedDifference,
+} from "./study_statistics.ts";
 
 /** A difference, and its probability with Holm's correction for all of its kind. */
 export type Corrected = Difference & { readonly corrected: number };
@@ -23,6 +30,8 @@ export interface Summary {
   /** Final runs; 0 where `lines` is the tuning run. */
   readonly seeds: number;
   readonly mean: (value: (line: StudyLine) => number) => number;
+  /** For times, which a single stall of the machine would distort. */
+  readonly median: (value: (line: StudyLine) => number) => number;
   /** Quality above that of full training of the same seed. */
   readonly toFull: Corrected | null;
   /** Quality above that of the best training without freezing that takes no longer, of the same seed. */
@@ -33,13 +42,17 @@ export interface Summary {
 
 /**
  * Quality of the best training without freezing that takes no longer, of one seed: a run with a schedule of its own, or what lies
- * on the line between two of these at that time. Which one is best is told by the validation part, as a user would choose it.
+ * on the line between two of these at that time. Which one is best is told by the validation part, as a user would choose it. The
+ * time of an arm is the median of its seeds.
  */
 function shorterAt(
-  lines: readonly StudyLine[],
+  shorter: readonly (readonly StudyLine[])[],
   { seed, seconds }: { readonly seed: number; readonly seconds: number },
 ): number | null {
-  const runs = SHORTER.flatMap((arm) => lines.filter((line) => line.arm === arm && line.seed === seed));
+  const runs = shorter.flatMap((lines) => {
+    const own = lines.find((line) => line.seed === seed);
+    return own === undefined ? [] : [{ ...own, seconds: medianOf(lines.map(({ seconds }) => seconds)) }];
+  });
   if (runs.length < SHORTER.length) return null;
   const at = (value: (line: StudyLine) => number): number | null =>
     interpolated(runs.map((line) => [line.seconds, value(line)]), seconds);
@@ -88,11 +101,13 @@ function rawOf({ plan, lines, task, arm }: {
   const best = tuned.toSorted((a, b) => b.validation - a.validation).slice(0, 1);
   const own = final.length > 0 ? final : best;
   if (own.length === 0) return null;
-  const shorter = SHORTER.flatMap(of), fulls = of("full");
-  const equal = (seconds: (line: StudyLine) => number): Difference | null =>
-    SHORTER.includes(arm)
+  const shorter = SHORTER.map(of), fulls = of("full");
+  const equal = (value: (line: StudyLine) => number): Difference | null => {
+    const seconds = medianOf(final.map(value));
+    return SHORTER.includes(arm)
       ? null
-      : differenceOf(final, (line) => shorterAt(shorter, { seed: line.seed, seconds: seconds(line) }));
+      : differenceOf(final, ({ seed }) => shorterAt(shorter, { seed, seconds }));
+  };
   return {
     task,
     arm,
@@ -100,6 +115,7 @@ function rawOf({ plan, lines, task, arm }: {
     lines: own,
     seeds: final.length,
     mean: (value) => meanOf(own.map(value)),
+    median: (value) => medianOf(own.map(value)),
     toFull: arm === "full"
       ? null
       : differenceOf(final, ({ seed }) => fulls.find((line) => line.seed === seed)?.quality ?? null),

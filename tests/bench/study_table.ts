@@ -67,15 +67,17 @@ function rowOf(summary: Summary): string[] {
   const joules = lines.every(({ joules }) => joules !== null);
   return [
     `${task.name}, ${arm}`,
-    `${rate ?? lines[0].rate}`,
+    `${rate ?? lines[0].rate}${rate === Math.max(...task.rates) ? " (highest)" : ""}`,
     seeds === 0 ? "tuning" : `${seeds}`,
     shown(({ steps }) => steps, 0),
     qualityText(summary),
     differenceText(summary.toFull, accuracy),
     differenceText(summary.atEqualTime, accuracy),
-    shown(({ seconds }) => seconds, 2),
-    shown(({ changing }) => changing, 2),
-    shown(({ compiling }) => compiling, 2),
+    ...[
+      summary.median(({ seconds }) => seconds),
+      summary.median(({ changing }) => changing),
+      summary.median(({ compiling }) => compiling),
+    ].map((seconds) => seconds.toFixed(2)),
     shown(({ flops }) => flops / 1e12, 1),
     shown(({ peakBytes }) => peakBytes / 1e6, 0),
     joules ? shown((line) => line.joules!, 0) : "",

@@ -29,7 +29,8 @@ import {
 } from "./study_lines.ts";
 import { openSubject, type Subject } from "./study_models.ts";
 import { ARMS, finalRuns, OF_FULL, PLAN, plannedSteps, stopStep, TASKS, tuningRuns } from "./study_plan.ts";
-import { bottomOf, grace, medianOf, modulesOf, primary, randomTwinOf, tauOf } from "./study_policies.ts";
+import { bottomOf, grace, modulesOf, primary, randomTwinOf, tauOf } from "./study_policies.ts";
+import { medianOf } from "./study_statistics.ts";
 import { bestRate, DIVERGED, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
 import type { StudyLab } from "./study_train.ts";
