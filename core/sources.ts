@@ -189,7 +189,8 @@ export const scalarAtOp: Op<{ readonly index: number }> = {
  * It is computed in float64 and uploaded with the other scalars of the step in one write.
  *
  * @param value Maps the 1-based step to the scalar. In an optimizer its second argument is the age of a parameter: the number
- * of its updates since its state began, at the first step or at its last thaw. Elsewhere that is the step
+ * of its updates since its state began, at the first step or at its last thaw: steps that are skipped are none. Elsewhere it is the
+ * number of updates of the run
  * @returns The node, f32, shape []
  *
  * @example

@@ -248,7 +248,7 @@ Deno.test("components of the models have the layer that their names say, and kin
   assertEquals(found("convnet"), [
     "layers.0 0 linear",
     "layers.1 1 linear",
-    "hidden null linear",
+    "layers.2 2 linear",
     "head null linear",
   ]);
 });
