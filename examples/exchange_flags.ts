@@ -6,6 +6,7 @@
 
 import { sgd, type TrainingOptions } from "@firn/train";
 import { averageParameters } from "@firn/train/ranks";
+import type { Joined } from "./ranks.ts";
 import { type Flag, fromZero, oneOf, positive, topic, UsageError, whole } from "./flags.ts";
 
 /** Steps between averages of parameters. */
@@ -40,8 +41,11 @@ export type ExchangeFlags = {
   readonly [F in keyof typeof EXCHANGE_FLAGS]: (typeof EXCHANGE_FLAGS)[F]["fallback"];
 };
 
-/** Whether ranks exchange parameters. */
-export function isAveraged({ exchange }: Pick<ExchangeFlags, "exchange">): boolean {
+/** What ranks exchange; gradients when absent. */
+export type Averaging = Partial<Pick<ExchangeFlags, "exchange">>;
+
+/** Whether ranks exchange parameters, so that each saves what is its own. */
+export function isAveraged({ exchange }: Averaging): boolean {
   return exchange === "parameters";
 }
 
@@ -72,6 +76,12 @@ export function averagedLooks(flags: ExchangeFlags & { readonly steps: number },
 
 function everyOf({ "exchange-every": every }: ExchangeFlags): number {
   return every ?? EVERY;
+}
+
+/** Refuses to average parameters alone. */
+export function checkAlone(flags: Averaging, joined: Joined | null): void {
+  if (joined !== null || !isAveraged(flags)) return;
+  throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N");
 }
 
 /** Flags that do not go with every exchange. */

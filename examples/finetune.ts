@@ -17,7 +17,6 @@ import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
 import { configText } from "./config.ts";
-import { isAveraged } from "./exchange_flags.ts";
 import { checkFlags, FLAGS, type Planned, type Sized, USAGE } from "./finetune_flags.ts";
 import {
   loadSubject,
@@ -144,7 +143,6 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
     flags,
     policyHash: plan.policyHash,
     joined,
-    averaged: isAveraged(flags),
     training,
     params: base.params,
     batches: data.batches,

@@ -20,9 +20,8 @@ import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
-import { averagedLooks, type ExchangeFlags, exchangeOf, isAveraged } from "./exchange_flags.ts";
+import { averagedLooks, checkAlone, type ExchangeFlags, exchangeOf } from "./exchange_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
-import { UsageError } from "./flags.ts";
 import { recordedOf } from "./freezing_flags.ts";
 import { locateModel } from "./hub.ts";
 import { classArchitecture } from "./classify.ts";
@@ -71,9 +70,7 @@ export async function planOf(
     record: recordedOf(flags),
     hash: policyHash,
   });
-  if (joined === null && isAveraged(flags)) {
-    throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N finetune");
-  }
+  checkAlone(flags, joined);
   const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
   const out = await joined?.common(asked) ?? asked;
   if (!joined?.follows) await checkOutput(out, { resumed, model: folder });

@@ -48,6 +48,7 @@ import { helpOf } from "./help.ts";
 import { lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
+import { averagedLooks, checkAlone, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
@@ -96,6 +97,7 @@ export const FLAGS = {
   ...optimizerFlags(OPTIMIZER),
   ...topic("run", { out: text("DIR", "output folder, new or empty; out/pretrain-N when absent", null) }),
   ...EVERY_FLAGS,
+  ...EXCHANGE_FLAGS,
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -136,6 +138,7 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const began = performance.now(),
     { values: asked, checkpoint } = request,
     follows = joined?.follows ?? false;
+  checkAlone(asked, joined);
   const out = await checkPlan(request, joined);
   const corpus = await stage(`reading     ${asked.data}`, () => openText(asked.data));
 
@@ -151,7 +154,7 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
   }));
   const model = await modelOf(gpu, { flags: asked, tokenizer });
   checkGroups(asked, [...flatten(model.params).keys()]);
-  const lookEvery = Math.min(50, asked.steps);
+  const lookEvery = averagedLooks(asked, Math.min(50, asked.steps));
   const flags: Sized = {
     ...asked,
     ...chooseBatch<object, TokenBatch>(asked, {
@@ -228,6 +231,7 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
 /** Refuses flags that do not go together. */
 function checkFlags(flags: Flags): void {
   providerOf(flags);
+  checkExchange(flags);
   checkOptimizer(flags);
   checkBatch(flags);
   checkKeepBest(flags);
@@ -327,6 +331,7 @@ function trainingOf(
     steps: flags.steps,
     lookEvery,
     ranks: joined?.ranks,
+    exchange: exchangeOf(flags),
     data: data?.batches.fingerprint,
   });
 }

@@ -24,6 +24,7 @@ import {
   type Threshold,
 } from "@firn/train/report";
 import { CONFIG_FILE } from "./config.ts";
+import { type Averaging, isAveraged } from "./exchange_flags.ts";
 import type { RunEvaluations } from "./evaluation_run.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
 import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
@@ -139,13 +140,11 @@ export interface TrainOptions<B extends TensorTree> {
   /** What the command line asked for. */
   readonly request: Pick<RunRequest<RunTable>, "checkpoint" | "newRate">;
   /** Flags that a checkpoint keeps. */
-  readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & { readonly steps: number };
+  readonly flags: RunRequest<RunTable>["values"] & ObserveFlags & Averaging & { readonly steps: number };
   /** SHA-256 of the module of the policy; null without one. */
   readonly policyHash: string | null;
   /** This process among those that train together: rank 0 saves, and decides when an interrupted run ends. */
   readonly joined?: Joined | null;
-  /** Whether ranks exchange parameters, so that each saves what is its own; false when absent. */
-  readonly averaged?: boolean;
   readonly training: Training<object, B>;
   /** Parameters before the first step. */
   readonly params: object;
@@ -188,7 +187,7 @@ async function takeSteps<B extends TensorTree>(
   options: TrainOptions<B>,
 ): Promise<TrainingState<object>> {
   const { command, request: { checkpoint, newRate }, flags, policyHash, training, tokens, joined } = options;
-  const follows = joined?.follows ?? false, { averaged = false } = options, saves = !follows || averaged;
+  const follows = joined?.follows ?? false, averaged = isAveraged(flags), saves = !follows || averaged;
   const { folder, log } = run;
   const extra = extraOf(command, {
     flags: { ...flags, out: folder },
