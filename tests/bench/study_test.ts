@@ -33,7 +33,7 @@ import { bottomOf, grace, modulesOf, primary, randomTwinOf, tauOf } from "./stud
 import { medianOf } from "./study_statistics.ts";
 import { bestRate, DIVERGED, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
-import type { StudyLab } from "./study_train.ts";
+import { planningOf, type StudyLab } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { auto, blocksOf } from "@firn/train/policies";
 import { hostValues } from "../../core/sources.ts";
@@ -167,6 +167,15 @@ Deno.test("the clock of compiling holds the measuring of products, and one that 
   await new Promise((resolve) => setTimeout(resolve, 20));
   tell(0);
   assertEquals([tuned(), compiled(), told], [ms, ms, [0, 1, 0]]);
+});
+
+Deno.test("planning of changed sets is what their looks take beyond others", () => {
+  const look = (ms: number, changed = false) => ({ ms, changed });
+  assertEquals(
+    planningOf([look(5), look(7), look(900), look(107, true), look(57, true), look(3, true)]),
+    150,
+  );
+  assertEquals(planningOf([look(100, true)]), 0);
 });
 
 Deno.test("batches have each row once an epoch, learn from the index on, and have an order of each seed", () => {

@@ -35,6 +35,7 @@ import {
   WEIGHT_DECAY,
 } from "./study_plan.ts";
 import { freezingOf, tauOf } from "./study_policies.ts";
+import { medianOf } from "./study_statistics.ts";
 
 /** What all runs share. */
 export interface StudyLab extends StudyLength {
@@ -64,7 +65,7 @@ interface Meter {
   /** Of the clock, with compiling. */
   readonly clocked: number;
   readonly compiling: number;
-  /** Planning and recording of changed frozen sets, without compiling. */
+  /** Recording of changed frozen sets in the step behind them, without compiling. Their planning is in {@link Progress.looks}. */
   readonly changing: number;
   /** What early stopping would have paid so far, and drawn. */
   readonly validating: number;
@@ -88,6 +89,8 @@ interface Progress {
   tau: number | null;
   readonly points: (Meter & { readonly step: number; readonly quality: number })[];
   readonly lines: StudyLine[];
+  /** Milliseconds of steps with a look, without compiling, and whether it changed the frozen set, whose costs it then plans. */
+  readonly looks: { readonly ms: number; readonly changed: boolean }[];
   /** Whether the next step is the first one of another frozen set. */
   changed: boolean;
   /** Of early stopping: its state, and copies of the best weights. */
@@ -148,7 +151,7 @@ export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<S
     const none = { clocked: 0, compiling: 0, changing: 0, validating: 0 };
     const meter: Meter = { ...none, validatingJoules: 0, flops: 0, joules: 0 };
     const points = [{ ...meter, step: 0, quality }];
-    progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], changed: false };
+    progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], looks: [], changed: false };
     const scene: Scene = { lab, course, definition, progress, start };
     gpu.counts.peakBytes = gpu.counts.bytes;
     const rows = subject.data.train.slice(0, course.run.task.rows);
@@ -180,9 +183,11 @@ async function stepsToLook(
     const called = performance.now() - compiled(), { changed } = progress, { probed } = state;
     state = await training.next(state, batches.next().value);
     flops += state.cost!.flops;
+    const ms = performance.now() - compiled() - called;
     // The device is idle after a look: what the next step prepares for a new set delays it in full.
-    if (changed) changing += performance.now() - compiled() - called;
+    if (changed) changing += ms;
     progress.changed = state.event !== null || state.probed.join() !== probed.join();
+    if (state.look !== null) progress.looks.push({ ms, changed: progress.changed });
     if (state.step === 1) {
       await gpu.device.queue.onSubmittedWorkDone();
       progress.setup = (performance.now() - began) / 1000;
@@ -245,6 +250,17 @@ async function validate(
   return STOPPING.stopped?.(judged, []) ?? false;
 }
 
+/**
+ * Milliseconds by which looks that change the frozen set are longer than others.
+ *
+ * @param looks Their milliseconds; without one that changes nothing it is 0
+ */
+export function planningOf(looks: readonly { readonly ms: number; readonly changed: boolean }[]): number {
+  const usual = medianOf(looks.flatMap(({ ms, changed }) => changed ? [] : [ms]));
+  const more = looks.map(({ ms, changed }) => changed ? Math.max(0, ms - usual) : 0);
+  return Number.isNaN(usual) ? 0 : more.reduce((a, b) => a + b, 0);
+}
+
 /** Seconds of a meter, for an arm that pays for validation or not. */
 function secondsOf({ clocked, compiling, validating }: Meter, pays: boolean): number {
   return (clocked - compiling + (pays ? validating : 0)) / 1000;
@@ -278,7 +294,7 @@ async function lineOf(
     seconds,
     setup,
     compiling: meter.compiling / 1000,
-    changing: meter.changing / 1000,
+    changing: (meter.changing + planningOf(progress.looks)) / 1000,
     validating: pays ? meter.validating / 1000 : 0,
     flops: meter.flops,
     joules: pays ? sumOf(meter.joules, meter.validatingJoules) : meter.joules,
