@@ -129,7 +129,10 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
     costOf(active) {
       const specs = [...active], items = elementsOf(specs);
       const { sent, memory } = codes === null
-        ? { sent: 4 * items, memory: exchangeBytes(specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }))) }
+        ? {
+          sent: 4 * items,
+          memory: exchangeBytes(gpu, specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }))),
+        }
         : wireCost(items, { code: codes, size });
       return { exchanged: Math.ceil(sent / every), memory };
     },

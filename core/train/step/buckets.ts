@@ -6,6 +6,8 @@
  */
 
 import { bytesOf } from "../../plan/storage.ts";
+import type { Gpu } from "../../runtime/device.ts";
+import { staysQueued } from "../../runtime/readback.ts";
 import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
 
@@ -90,12 +92,13 @@ export function stagingOf(buckets: readonly (readonly Pick<Piece<unknown>, "byte
 /**
  * Bytes that an exchange of sums takes on the device.
  *
+ * @param gpu The device
  * @param sums Bytes of each
  * @returns Bytes of its buffers
  */
-export function exchangeBytes(sums: readonly { readonly bytes: number }[]): number {
+export function exchangeBytes(gpu: Gpu, sums: readonly { readonly bytes: number }[]): number {
   const { count, bytes } = stagingOf(bucketsOf(sums));
-  return count * bytes;
+  return (staysQueued(gpu) ? 2 : 1) * count * bytes;
 }
 
 /** Bytes of all. */

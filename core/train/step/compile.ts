@@ -95,6 +95,7 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       // Parts have the same weights until the step changes them.
       return !replaced.has(path) ? "fixed" : graph === null ? null : "changing";
     };
+    const priced = (rest: Cost, part: PlannedPart | null) => costOf(gpu, rest, { part, definition, request });
     const options = { target, weightKind, wide, texts }, recomputing = recomputeIn(graph ?? step);
     // What follows the parts is state and sums, which stay f32.
     const wholeWith = (recompute?: RecomputeOptions): Plan =>
@@ -108,13 +109,11 @@ export function stepCompiler(gpu: Gpu, definition: StepDefinition): StepCompiler
       });
     const rest = graph && wholeWith();
     const planWith = (recompute?: RecomputeOptions): Pick<CompiledStep, "plan" | "part" | "cost"> => {
-      if (rest === null) {
-        const whole = wholeWith(recompute);
-        return { plan: whole, part: null, cost: costOf(whole.cost, { part: null, definition, request }) };
-      }
+      const whole = rest ?? wholeWith(recompute);
+      if (rest === null) return { plan: whole, part: null, cost: priced(whole.cost, null) };
       const { roots, updates, sums } = graph!, prompt = definition.ranks !== null;
       const part = { sums, plan: plan(roots, { ...options, updates, precision, recompute, prompt }) };
-      return { plan: rest, part, cost: costOf(rest.cost, { part, definition, request }) };
+      return { plan: rest, part, cost: priced(rest.cost, part) };
     };
     if (limit === null) return { key, ...planWith(), memory: null, columns, replaced };
     const { planned, memory } = withinMemory(limit, {
@@ -206,6 +205,7 @@ function recomputeIn({ loss }: Pick<StepGraph, "loss">): (blocks: number) => Rec
 
 /** What a step costs: its parts, the rest, and its share of the next exchange of parameters. */
 function costOf(
+  gpu: Gpu,
   rest: Cost,
   { part, definition, request }: {
     readonly part: PlannedPart | null;
@@ -213,16 +213,19 @@ function costOf(
     readonly request: StepRequest;
   },
 ): Cost {
-  const cost = part === null ? rest : costOfParts(rest, part, definition);
+  const cost = part === null ? rest : costOfParts(gpu, rest, { part, definition });
   const own = definition.averages?.costOf(activeSpecs(definition, request).values());
   return own === undefined ? cost : { ...cost, memory: cost.memory + own.memory, exchanged: own.exchanged };
 }
 
 /** What the parts of a step and the rest cost together. */
 function costOfParts(
+  gpu: Gpu,
   rest: Cost,
-  { plan: { cost, copies }, sums }: PlannedPart,
-  { accumulate: parts, ranks }: Pick<StepDefinition, "accumulate" | "ranks">,
+  { part: { plan: { cost, copies }, sums }, definition: { accumulate: parts, ranks } }: {
+    readonly part: PlannedPart;
+    readonly definition: Pick<StepDefinition, "accumulate" | "ranks">;
+  },
 ): Cost {
   const once = copies.changing;
   // Besides, the share and the draw number of a part, and the labels of all ranks.
@@ -231,7 +234,7 @@ function costOfParts(
   const summed = totalBytes(
     ranks === null ? [...sums.values()].map((spec) => ({ bytes: bytesOf(spec) })) : arenas,
   );
-  const bytes = scalars + summed + exchangeBytes(arenas);
+  const bytes = scalars + summed + exchangeBytes(gpu, arenas);
   return {
     launches: parts * cost.launches + once.length + rest.launches,
     flops: parts * cost.flops + rest.flops,

@@ -16,6 +16,7 @@ import { fingerprint, wordsOf } from "../../fingerprint.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
+import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
 import type { ExchangeTime } from "../parameter_exchange.ts";
@@ -59,11 +60,19 @@ export interface Exchange {
   destroy(): void;
 }
 
+/** Memory of the host through which a bucket goes. */
+interface Slot {
+  /** For its way there. */
+  readonly staging: Staging;
+  /** For its way back; null where `writeBuffer` does it. */
+  readonly upload: KeptUpload | null;
+}
+
 /** What an exchange has. */
 interface Held {
   readonly gpu: Gpu;
   readonly ranks: Ranks;
-  slots: readonly Staging[];
+  slots: readonly Slot[];
   bytes: number;
 }
 
@@ -99,9 +108,12 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
     },
     async sum(sums, { after } = {}) {
       const buckets = bucketsOf(sums), { count, bytes } = stagingOf(buckets);
-      if (held.slots.length !== count || held.slots[0]?.buffer.size !== bytes) {
+      if (held.slots.length !== count || held.slots[0]?.staging.buffer.size !== bytes) {
         free(held);
-        held.slots = Array.from({ length: count }, () => newStaging(gpu, bytes));
+        held.slots = Array.from({ length: count }, () => ({
+          staging: newStaging(gpu, bytes),
+          upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
+        }));
         await checkAllocations(gpu);
       }
       try {
@@ -118,8 +130,13 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
 
 /** Frees what is not on its way; what is, once it has arrived. */
 function free(held: Held): void {
-  for (const { busy, buffer } of held.slots) if (!busy) destroyBuffer(buffer);
+  for (const slot of held.slots) if (!slot.staging.busy) freeSlot(slot);
   held.slots = [];
+}
+
+function freeSlot({ staging, upload }: Slot): void {
+  destroyBuffer(staging.buffer);
+  upload?.destroy();
 }
 
 async function exchangeAll(
@@ -140,22 +157,18 @@ async function exchangeAll(
         if (!completed.has(of)) of.complete?.();
         completed.add(of);
       }
-      stage(gpu, buckets[submitted], slots[submitted % slots.length]);
+      stage(gpu, buckets[submitted], slots[submitted % slots.length].staging);
     }
   };
-  const give = async (
-    slot: Staging,
-    pieces: readonly Piece<Summed>[],
-    values: Float32Array,
-  ): Promise<void> => {
-    const begun = performance.now();
-    slot.busy = true;
+  const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
+    const begun = performance.now(), { staging } = slot;
+    staging.busy = true;
     await ranks.sum(values);
-    slot.busy = false;
+    staging.busy = false;
     // Freed meanwhile, with the buffers of the sums.
-    if (held.slots !== slots) return destroyBuffer(slot.buffer);
-    upload(gpu, pieces, values);
-    slot.buffer.unmap();
+    if (held.slots !== slots) return freeSlot(slot);
+    await putBack(gpu, { slot, pieces, values });
+    staging.buffer.unmap();
     const now = performance.now();
     ms += now - Math.max(begun, arrivedAt);
     arrivedAt = now;
@@ -164,7 +177,7 @@ async function exchangeAll(
     await submitUpTo(i + 1 + ahead);
     if (i === 0) await after;
     const slot = slots[i % slots.length], bytes = totalBytes(pieces);
-    const values = new Float32Array(await mapped(gpu, slot, bytes));
+    const values = new Float32Array(await mapped(gpu, slot.staging, bytes));
     readAt = performance.now();
     const sent = give(slot, pieces, values);
     // Awaited later: while it is on its way, the next bucket is read.
@@ -173,7 +186,7 @@ async function exchangeAll(
     held.bytes += bytes;
   }
   await Promise.all(arrived);
-  return { ms, waitedMs: Math.max(0, arrivedAt - readAt) };
+  return { ms, waitedMs: Math.min(ms, Math.max(0, arrivedAt - readAt)) };
 }
 
 /** Copies a bucket to where the host maps it. */
@@ -187,11 +200,28 @@ function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging):
   });
 }
 
-function upload(gpu: Gpu, pieces: readonly Piece<Summed>[], values: Float32Array): void {
+/** Uploads a bucket to where it came from. */
+async function putBack(
+  gpu: Gpu,
+  { slot: { upload }, pieces, values }: {
+    readonly slot: Slot;
+    readonly pieces: readonly Piece<Summed>[];
+    readonly values: Float32Array;
+  },
+): Promise<void> {
   let at = 0;
-  for (const { of, from, bytes } of pieces) {
-    writeValues(gpu, of.buffer, values.subarray(at, at += bytes / 4), { offset: from });
+  if (upload === null) {
+    for (const { of, from, bytes } of pieces) {
+      writeValues(gpu, of.buffer, values.subarray(at, at += bytes / 4), { offset: from });
+    }
+    return;
   }
+  await upload.write(values, (encoder, buffer) => {
+    for (const { of, from, bytes } of pieces) {
+      encoder.copyBufferToBuffer(buffer, at, of.buffer, from, bytes);
+      at += bytes;
+    }
+  });
 }
 
 /** The power of two near a number of labels. */
