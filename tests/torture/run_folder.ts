@@ -62,9 +62,13 @@ export async function contentOf(folder: string): Promise<ReadonlyMap<string, str
   return content;
 }
 
+/** What differs from run to run. */
+const MEASURED = ["stepMs", "tokensPerSecond", "memoryBytes", "exchangeMs", "exchangeWaitedMs"];
+
 function plainLine(row: string): string {
   try {
-    const { stepMs: _, tokensPerSecond: __, memoryBytes: ___, ...line } = JSON.parse(row);
+    const line = JSON.parse(row);
+    for (const name of MEASURED) delete line[name];
     if (line.config !== undefined) line.config.out = null;
     return JSON.stringify(line);
   } catch {
