@@ -11,6 +11,7 @@ import { isDrawNumber } from "../ops/random.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
+import { turning } from "../runtime/turns.ts";
 import { stepScalar } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
 import { RESIDUAL, START } from "../train/state/specs.ts";
@@ -142,7 +143,12 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
     },
     async after({ step: taken, params: all, leaves, active, exchanges, judged, last }) {
       const before = exchanges ?? { count: 0, step: 0, ranks: size };
-      if (taken % every !== 0 && !judged && !last) return before;
+      if (taken % every !== 0 && !judged && !last) {
+        return { exchanges: before, exchange: { ms: 0, waitedMs: 0 } };
+      }
+      // Steps of this rank are its own time.
+      await turning(gpu, gpu.device.queue.onSubmittedWorkDone());
+      const began = performance.now();
       const params = new Map(active.map((path) => [path, all.get(path)!]));
       await sums.agree(0, { step: taken, key: active.join(" ") });
       const exchanged = [...params].map(([path, t]) => ({
@@ -164,7 +170,9 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       }
       const count = before.count + 1;
       await step.take({ count, params, leaves });
-      return { ...before, count, step: taken };
+      // Nothing else is computed meanwhile.
+      const ms = performance.now() - began;
+      return { exchanges: { ...before, count, step: taken }, exchange: { ms, waitedMs: ms } };
     },
     look: (own) => averageLook(ranks, own),
     destroy() {

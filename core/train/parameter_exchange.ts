@@ -1,6 +1,6 @@
 /**
- * Options of training on several ranks, and what training asks of an exchange of parameters between ranks, which `averageParameters` of `@firn/train/ranks` makes. Training
- * itself does not import it: who trains alone does not download it.
+ * Options of training on several ranks, and what training asks of an exchange of parameters between ranks, which
+ * `averageParameters` of `@firn/train/ranks` makes. Training itself does not import it: who trains alone does not download it.
  *
  * @module
  */
@@ -120,9 +120,9 @@ export interface OpenExchange {
   /**
    * Averages parameters over the ranks after a step, when that is due. All have the same bits then.
    *
-   * @returns Exchanges so far
+   * @returns Exchanges so far, and how long that of this step took: nothing where none was due
    */
-  after(taken: SteppedAlone): Promise<Exchanges>;
+  after(taken: SteppedAlone): Promise<{ readonly exchanges: Exchanges; readonly exchange: ExchangeTime }>;
   /**
    * Averages a look over the ranks.
    *

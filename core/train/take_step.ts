@@ -66,7 +66,7 @@ export async function takeStep<P extends TensorTree>(
   const counts = { skipped: passed ? afterPass(skipped) : skipped, step };
   const taken = { request, compiled, params: nextParams, leaves: nextLeaves, policyState, ...counts };
   const isLook = step % trainer.definition.lookEvery === 0 || step === trainer.steps;
-  const exchanges = await trainer.definition.averages?.after({
+  const averaged = await trainer.definition.averages?.after({
     ...taken,
     exchanges: state.exchanges,
     active: trainer.activePaths(run, frozen),
@@ -74,7 +74,7 @@ export async function takeStep<P extends TensorTree>(
     judged: isLook && (policy !== undefined || trainer.validator?.due(step, state.validation)),
     last: step === trainer.steps,
   });
-  if (exchanges !== state.exchanges) executor.renewWeights();
+  if (averaged?.exchanges !== state.exchanges) executor.renewWeights();
   let after: Looked<P>;
   try {
     after = isLook ? await takeLook(trainer, { state, taken }) : withoutLook(state, taken);
@@ -95,7 +95,7 @@ export async function takeStep<P extends TensorTree>(
     loss: after.leaves.get(LOSS)!,
     ...measured,
     chosen: compiler.chosen(),
-    exchanges,
+    ...averaged,
     done: after.ending !== null,
     ...after,
   }, run);

@@ -58,10 +58,11 @@ async function run(
       ...optionsOf(own.rank),
     });
     let state = await training.init(START);
-    const looks: number[][] = [], exchanged: number[] = [];
+    const looks: number[][] = [], exchanged: number[] = [], timed: number[] = [];
     for (let step = 1; !state.done; step++) {
       state = await training.next(state, share(step, own));
       exchanged.push(state.cost!.exchanged!);
+      if (state.exchange!.ms > 0) timed.push(step);
       if (state.look !== null) looks.push([...state.look.loss]);
     }
     const weights = new Map(
@@ -69,7 +70,7 @@ async function run(
         [...flatten(state.params)].map(async ([path, t]) => [path, await read(gpu, t)] as const),
       ),
     );
-    return { weights, looks, frozen: state.frozen, exchanged, exchanges: state.exchanges };
+    return { weights, looks, frozen: state.frozen, exchanged, timed, exchanges: state.exchanges };
   }));
 }
 
@@ -189,7 +190,8 @@ Deno.test("what freezes is averaged once more, then leaves the exchange: bytes f
   const [first, second] = await run(gpu, ranksInProcess(2), { exchange, policy: freezesLow(3) });
   assertEquals(second, first);
   assertEquals(first.frozen, ["low"]);
-  // Steps 2, 3 (a look of a policy), 4 and 6: those of 3 and 6 are looks.
+  // Looks of a policy are after steps 3 and 6.
+  assertEquals(first.timed, [2, 3, 4, 6]);
   assertEquals(first.exchanges?.count, 4);
   const all = 4 * WIDTH * (WIDTH + 1) / 2, high = 4 * WIDTH / 2;
   assertEquals(first.exchanged, [all, all, all, high, high, high]);
