@@ -161,6 +161,22 @@ async function withPasses<T>(onPass: () => void, work: () => Promise<T>): Promis
   }
 }
 
+Deno.test("planned memory is what is allocated, where sums go back through buffers that stay mapped, too", async () => {
+  for (const source of [undefined, wrappedGpu({ bindings: 10 })]) {
+    await using gpu = await openGpu({ tune: false, ...source && { gpu: source } });
+    const ranks = ranksInProcess(1)[0], before = gpu.counts.bytes;
+    using training = defineTraining(gpu, loss, {
+      optimizer: adamW({ learningRate: 0.02 }),
+      // No look, which would read with a buffer of its own.
+      steps: 2,
+      memory: "1 GiB",
+      ranks,
+    });
+    await training.next(await training.init(newParams()), samples(1, 0));
+    assertEquals(gpu.counts.bytes - before, training.memory()!.bytes);
+  }
+});
+
 Deno.test("a frozen component takes part in the step that freezes it, and leaves the exchange on all ranks", async () => {
   await using gpu = await openGpu({ tune: false });
   const path = "layers.1";
