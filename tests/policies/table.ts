@@ -103,6 +103,8 @@ export const MEASURING: readonly FreezePolicy[] = [
   anyOf(earlyStopping({ patience: 2 }), gradES({ tau: 0.5, alpha: 0.25 })),
   thaw(sticky(p), { every: 2, count: 2, readings: 1, wake: 1.2 }),
   thaw(gradES({ tau: 0.5, alpha: 0.2, components: "*" }), { every: 1, readings: 2, wake: 1.1, drop: 1.5 }),
+  thaw(gradES({ alpha: 0.2, components: "*" }), { every: 2, readings: 1, wake: 1.1 }),
+  thaw(gradientProbe({ steps: 2 }), { every: 3, readings: 1, wake: 1.1 }),
   thaw(anyOf(p, thaw(sticky(p), { every: 2 })), { every: 3, readings: 1 }),
   atMost(0.5, thaw(sticky(q), { every: 2, readings: 1, drop: 1.2 })),
   keepActive("lm_head", atMost(0.5, closePrefix(every(2, smooth(0.5, r)), { share: 0.3 }))),
