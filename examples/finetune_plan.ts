@@ -22,7 +22,7 @@ import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { averagedLooks, checkAlone, type ExchangeFlags, exchangeOf } from "./exchange_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
-import { recordedOf } from "./freezing_flags.ts";
+import { recordedOf, trainedPart } from "./freezing_flags.ts";
 import { locateModel } from "./hub.ts";
 import { classArchitecture } from "./classify.ts";
 import { loadShown, type LoadShownOptions } from "./load_model.ts";
@@ -103,7 +103,10 @@ async function headFor(folder: string, { reward, seed }: Flags): Promise<LoadSho
 /** Loads the model, with the adapter and the head that flags ask for. */
 export async function loadSubject(gpu: Gpu, { flags, folder }: Plan): Promise<Subject> {
   const loaded = await loadShown(gpu, folder, { storage: storageOf(flags), ...await headFor(folder, flags) });
-  const base = await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model });
+  const base = trainedPart(
+    await adaptModel(gpu, loaded, { flags, seed: flags.seed, name: flags.model }),
+    flags,
+  );
   checkGroups(flags, [...flatten(base.params).keys()].filter((path) => base.trainable?.(path) ?? true));
   const tokenizer = await loadTokenizer(folder, { model: base });
   if (flags.length > base.maxLength) {

@@ -4,7 +4,10 @@
  * @module
  */
 
+import { flatten, type Model } from "@firn/train";
+import { bitFit } from "@firn/train/policies";
 import { type Flag, oneOf, positive, share, text, topic, UsageError } from "./flags.ts";
+import { isLora, type LoraFlags } from "./lora_flags.ts";
 import { POLICY, VALIDATE } from "./policies.ts";
 
 /** What gradES may compare. */
@@ -25,6 +28,9 @@ export const GRAD_ES_FLAGS: {
   ),
 };
 
+/** What may train. */
+type Trained = "all" | "biases" | "biases+norms";
+
 /** Signals that `--record all` stands for: what the policies by name read, but for the moments that only Adam has. */
 const RECORDED = ["gradNorm", "gradSquare", "benefit"];
 
@@ -34,11 +40,17 @@ const MOMENTS = ["firstMoment", "secondMoment"];
 /** The flags of a command whose policy may be any. */
 export const FREEZING_FLAGS: typeof GRAD_ES_FLAGS & {
   readonly policy: Flag<string>;
+  readonly train: Flag<Trained>;
   readonly record: Flag<string | null>;
   readonly validate: Flag<number | null>;
 } = topic("freezing", {
   policy: POLICY,
   ...GRAD_ES_FLAGS,
+  train: oneOf<Trained>(
+    ["all", "biases", "biases+norms"],
+    "which weights train at all: biases (BitFit), also with the gains of norms; with --policy none",
+    "all",
+  ),
   record: text(
     "SIGNALS",
     "signals to measure besides, with commas, for ./firn simulate; all: those of all policies by name",
@@ -46,6 +58,43 @@ export const FREEZING_FLAGS: typeof GRAD_ES_FLAGS & {
   ),
   validate: VALIDATE,
 });
+
+/**
+ * A model of which only what `--train` says trains.
+ *
+ * @param model The model
+ * @param flags The flag
+ * @returns The model
+ * @throws {InputError} When it has nothing of that
+ */
+export function trainedPart(model: Model, { train }: { readonly train: Trained }): Model {
+  return train === "all"
+    ? model
+    : { ...model, trainable: bitFit(flatten(model.params), { norms: train === "biases+norms" }) };
+}
+
+/**
+ * Refuses flags that do not go with `--train`.
+ *
+ * @param flags The flags
+ * @throws {UsageError} When they do not
+ */
+export function checkTrained(
+  { train, policy, reward, ...flags }: LoraFlags & {
+    readonly train: Trained;
+    readonly policy: string;
+    readonly reward: boolean;
+  },
+): void {
+  if (train === "all") return;
+  if (isLora(flags)) throw new UsageError(`--train ${train} and an adapter both say what trains: give one`);
+  if (reward) throw new UsageError(`--reward trains a new head, which --train ${train} would leave as it is`);
+  if (policy !== "none") {
+    throw new UsageError(
+      `--train ${train} leaves no matrices that --policy ${policy} could freeze: add --policy none`,
+    );
+  }
+}
 
 /**
  * The signals of `--record`.

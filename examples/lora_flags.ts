@@ -57,7 +57,8 @@ export const LORA_FLAGS: {
   ),
 });
 
-type LoraFlags = Values<typeof LORA_FLAGS>;
+/** Values of {@link LORA_FLAGS}. */
+export type LoraFlags = Values<typeof LORA_FLAGS>;
 
 /** Flags that say how a new adapter is made. */
 const OF_NEW = ["lora-alpha", "targets", "lora-dropout", "dora", "rslora", "lora-init"] as const;
