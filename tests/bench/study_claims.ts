@@ -11,7 +11,11 @@ import { isAccuracy } from "./study_table.ts";
 /** What became of a claim. */
 export interface Claim {
   readonly claim: string;
-  readonly verdict: "confirmed" | "not confirmed" | "not testable here" | "not measured yet";
+  /** “So far” where some of its tasks have no final runs yet. */
+  readonly verdict:
+    | `${"confirmed" | "not confirmed"}${"" | " so far"}`
+    | "not testable here"
+    | "not measured yet";
   readonly measured: string;
 }
 
@@ -49,8 +53,12 @@ function judged(
 ): Claim {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return { claim, verdict: "not measured yet", measured: "" };
-  const all = known.every(holds);
-  return { claim, verdict: all ? "confirmed" : "not confirmed", measured: text(known) };
+  const verdict = known.every(holds) ? "confirmed" : "not confirmed";
+  return {
+    claim,
+    verdict: known.length < values.length ? `${verdict} so far` : verdict,
+    measured: text(known),
+  };
 }
 
 /** What GradES costs before it freezes anything: seconds up to the same step, over those of full training, less one. */

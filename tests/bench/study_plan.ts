@@ -63,6 +63,9 @@ export const PRIMARY: Arm = "auto";
 /** Arms without freezing: training for a shorter time, with a schedule of its own. */
 export const SHORTER: readonly Arm[] = ["1/2 of the steps", "3/4 of the steps", "full"];
 
+/** Arms that stop full training at a share of its steps, which a user who trains shorter may do, too. */
+export const STOPPED: readonly Arm[] = ["stop at alpha T", "stop at 4/5 T"];
+
 /**
  * Arms that are read off the full training of the same rate and seed: until they end they are the same training, bit for bit.
  * Only early stopping pays for validation and for copies of its best weights.

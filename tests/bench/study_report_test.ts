@@ -88,6 +88,12 @@ Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at e
   );
   const best = summarise(SMALL, over).find((one) => one.task === TASK && one.arm === "auto")!;
   assert(Math.abs(best.atEqualTime!.mean + 0.2) < 0.005);
+  // So is full training that was stopped.
+  const stop = ALL.map((line) =>
+    line.arm === "stop at alpha T" ? { ...line, quality: -2.8, validation: line.validation + 1 } : line
+  );
+  const stopped = summarise(SMALL, stop).find((one) => one.task === TASK && one.arm === "auto")!;
+  assert(Math.abs(stopped.atEqualTime!.mean + 0.3) < 0.005);
   // A stall of one seed moves no median.
   const stalled = ALL.map((line) => line.arm === "auto" && line.seed === 2 ? { ...line, seconds: 9 } : line);
   assertEquals(
@@ -150,6 +156,8 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
   assertEquals(claimsOf(SMALL, summarise(SMALL, wide))[3].verdict, "not confirmed");
   const equal = ALL.map((line) => line.arm === "GradES" ? { ...line, quality: -3.005 } : line);
   assertEquals(claimsOf(SMALL, summarise(SMALL, equal))[3].verdict, "confirmed");
+  const half = ALL.filter(({ task, purpose }) => purpose === "tune" || task !== "moby-full");
+  assertEquals(claimsOf(SMALL, summarise(SMALL, half))[0].verdict, "confirmed so far");
   assertMatch(claims[0].measured, /^1\.60 to 1\.60 times, on 2 tasks$/);
   const slow = ALL.map((line) => line.arm === "GradES" ? { ...line, seconds: 4.2 } : line);
   assertEquals(claimsOf(SMALL, summarise(SMALL, slow))[0].verdict, "not confirmed");

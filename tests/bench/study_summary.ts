@@ -5,7 +5,7 @@
  */
 
 import type { StudyLine } from "./study_lines.ts";
-import { type Arm, PRIMARY, SHORTER, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import { type Arm, PRIMARY, SHORTER, STOPPED, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
 import {
   type Difference,
@@ -40,25 +40,33 @@ export interface Summary {
   readonly withoutChanges: Corrected | null;
 }
 
-/**
- * Quality of the best training without freezing that takes no longer, of one seed: a run with a schedule of its own, or what lies
- * on the line between two of these at that time. Which one is best is told by the validation part, as a user would choose it. The
- * time of an arm is the median of its seeds.
- */
-function shorterAt(
-  shorter: readonly (readonly StudyLine[])[],
-  { seed, seconds }: { readonly seed: number; readonly seconds: number },
-): number | null {
-  const runs = shorter.flatMap((lines) => {
+/** The run of a seed, of each arm that has one, with the median time of the arm. */
+function ofSeed(arms: readonly (readonly StudyLine[])[], seed: number): StudyLine[] {
+  return arms.flatMap((lines) => {
     const own = lines.find((line) => line.seed === seed);
     return own === undefined ? [] : [{ ...own, seconds: medianOf(lines.map(({ seconds }) => seconds)) }];
   });
+}
+
+/**
+ * Quality of the best training without freezing that takes no longer, of one seed: a run with a schedule of its own, what lies on
+ * the line between two of these at that time, or full training that was stopped by then. Which one is best is told by the
+ * validation part, as a user would choose it. The time of an arm is the median of its seeds.
+ */
+function shorterAt(
+  { shorter, stopped }: Record<"shorter" | "stopped", readonly (readonly StudyLine[])[]>,
+  { seed, seconds }: { readonly seed: number; readonly seconds: number },
+): number | null {
+  const runs = ofSeed(shorter, seed);
   if (runs.length < SHORTER.length) return null;
-  const at = (value: (line: StudyLine) => number): number | null =>
-    interpolated(runs.map((line) => [line.seconds, value(line)]), seconds);
-  const [quality, validation] = [at((line) => line.quality), at((line) => line.validation)];
-  const between = quality === null || validation === null ? [] : [{ quality, validation }];
-  const found = [...between, ...runs.filter((line) => line.seconds <= seconds)];
+  const stops = ofSeed(stopped, seed), full = runs.filter(({ arm }) => arm === "full");
+  const between = [runs, stops.length === 0 ? [] : [...stops, ...full]].flatMap((lines) => {
+    const at = (value: (line: StudyLine) => number): number | null =>
+      interpolated(lines.map((line) => [line.seconds, value(line)]), seconds);
+    const [quality, validation] = [at((line) => line.quality), at((line) => line.validation)];
+    return quality === null || validation === null ? [] : [{ quality, validation }];
+  });
+  const found = [...between, ...[...runs, ...stops].filter((line) => line.seconds <= seconds)];
   return found.length === 0
     ? null
     : found.reduce((best, one) => one.validation > best.validation ? one : best).quality;
@@ -101,12 +109,14 @@ function rawOf({ plan, lines, task, arm }: {
   const best = tuned.toSorted((a, b) => b.validation - a.validation).slice(0, 1);
   const own = final.length > 0 ? final : best;
   if (own.length === 0) return null;
-  const shorter = SHORTER.map(of), fulls = of("full");
+  const fulls = of("full");
+  // A stop is compared with schedules that end, not with itself.
+  const others = { shorter: SHORTER.map(of), stopped: STOPPED.includes(arm) ? [] : STOPPED.map(of) };
   const equal = (value: (line: StudyLine) => number): Difference | null => {
     const seconds = medianOf(final.map(value));
     return SHORTER.includes(arm)
       ? null
-      : differenceOf(final, ({ seed }) => shorterAt(shorter, { seed, seconds }));
+      : differenceOf(final, ({ seed }) => shorterAt(others, { seed, seconds }));
   };
   return {
     task,
