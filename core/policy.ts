@@ -179,6 +179,8 @@ export interface Look {
   readonly metrics?: { readonly [name: string]: readonly number[] };
   /** Learning rate of each step; NaN when the optimizer has none. */
   readonly learningRate: readonly number[];
+  /** What clipping multiplied all gradients by in each step, 1 for nothing; absent when the optimizer does not clip. */
+  readonly clip?: readonly number[];
   /** `readings[name of a signal][component path][i]` belongs to `steps[i]`; NaN for what was not measured. */
   readonly readings: { readonly [signal: string]: { readonly [path: Path]: readonly number[] } };
   /**

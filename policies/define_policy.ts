@@ -158,6 +158,7 @@ function sliceOf(look: Look, i: number): Look {
     ...(look.metrics && {
       metrics: Object.fromEntries(Object.entries(look.metrics).map(([name, values]) => [name, [values[i]]])),
     }),
+    ...(look.clip && { clip: [look.clip[i]] }),
     ...(look.thawed && { thawed: look.thawed }),
     ...(look.stepMs !== undefined && { stepMs: look.stepMs }),
   };

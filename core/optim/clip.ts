@@ -79,6 +79,7 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
   return {
     name: `clipByGlobalNorm(${limit}${over === "all" ? ", over all" : ""})`,
     moments: [],
+    clips: true,
     init: (params, trainable = [...params.keys()]) =>
       over === "all" ? new Map([[SQUARES, fill(0, [trainable.length])]]) : new Map(),
     next(state, grads, _, trainable = [...grads.keys()]) {
@@ -89,6 +90,7 @@ export function clipByGlobalNorm(limit: number, options: ClipOptions = {}): Opti
       return {
         updates: new Map([...grads].map(([path, g]) => [path, multiply(g, scale)])),
         state: over === "all" ? new Map([[SQUARES, squares]]) : new Map(),
+        clip: scale,
       };
     },
   };

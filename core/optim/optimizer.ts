@@ -40,6 +40,7 @@
  */
 
 import { InputError } from "../errors.ts";
+import { multiply } from "../ops/arithmetic.ts";
 import { fill, tensor } from "../sources.ts";
 import { sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -92,6 +93,8 @@ export interface OptimizerStep {
    * signal reads them. None when absent.
    */
   readonly readings?: Leaves;
+  /** What gradients were multiplied by to clip them, f32 scalar; of an optimizer that `clips`. */
+  readonly clip?: Tensor;
 }
 
 /**
@@ -111,6 +114,8 @@ export interface Optimizer {
   readonly learningRate?: Schedule;
   /** State that `init` makes for each parameter. */
   readonly moments: readonly Moment[];
+  /** Whether its steps tell by what factor they clip all gradients, which looks tell then; false when absent. */
+  readonly clips?: boolean;
   /**
    * Makes the state, filled with zeros.
    *
@@ -213,6 +218,7 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
     name: parts.map((p) => p.name).join(" > "),
     learningRate: parts.findLast((p) => p.learningRate !== undefined)?.learningRate,
     moments: parts.flatMap((p) => p.moments),
+    ...parts.some((p) => p.clips) && { clips: true },
     init(params, trainable) {
       const state = new Map<Path, Tensor>();
       for (const part of parts) {
@@ -228,13 +234,15 @@ export function chain(...parts: readonly Optimizer[]): Optimizer {
     next(state, grads, params, trainable) {
       let updates = grads;
       const all = new Map<Path, Tensor>(), readings = new Map<Path, Tensor>();
+      let clip: Tensor | undefined;
       for (const part of parts) {
         const step = part.next(state, updates, params, trainable);
         updates = step.updates;
+        if (step.clip !== undefined) clip = clip === undefined ? step.clip : multiply(clip, step.clip);
         for (const [path, value] of step.state) all.set(path, value);
         for (const [path, value] of step.readings ?? []) readings.set(path, value);
       }
-      return { updates, state: all, readings };
+      return { updates, state: all, readings, ...clip && { clip } };
     },
     // The last part that has weights of its own decides: an average behind a schedule-free method is its average.
     evaluated: parts.findLast((p) => p.evaluated !== undefined)?.evaluated,

@@ -71,6 +71,7 @@ const LINES: { readonly [kind in Line["kind"]]: Rule } = {
     exchanged: maybe(COUNT),
     exchangeMs: maybe(NUMBER),
     exchangeWaitedMs: maybe(NUMBER),
+    clip: maybe(NUMBER),
     skipped: optional(is("true", (value) => value === true)),
     readings: each(each(MEASURED)),
   }),

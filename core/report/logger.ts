@@ -28,7 +28,7 @@ export type Logger = (records: readonly LogRecord[]) => void | Promise<void>;
  * Makes a function that turns the lines of a log into records.
  *
  * Names are those of the Trainer of transformers: `train/loss`, `train/learning_rate`, `eval/loss`, `train/tokens_per_second`,
- * `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/exchanged_bytes`, `train/exchange_ms` and `train/exchange_waited_ms` of several ranks, `train/frozen` and `train/frozen_share`, and what else a loss has, such as `train/rewards/margins`. Texts are
+ * `train/clip`, `train/step_ms`, `train/memory_bytes`, `train/flops`, `train/launches`, `train/exchanged_bytes`, `train/exchange_ms` and `train/exchange_waited_ms` of several ranks, `train/frozen` and `train/frozen_share`, and what else a loss has, such as `train/rewards/margins`. Texts are
  * `configuration`, `sample` and `freeze`.
  *
  * @param before Lines that need no record: those of a run that goes on
@@ -99,6 +99,7 @@ function stepNumbers(line: StepLine): Record<string, number> {
   const {
     loss,
     learningRate,
+    clip,
     validation,
     tokensPerSecond,
     memoryBytes,
@@ -115,6 +116,7 @@ function stepNumbers(line: StepLine): Record<string, number> {
     ...loss !== null && { "train/loss": loss },
     ...learningRate !== null && { "train/learning_rate": learningRate },
     ...Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`train/${name}`, value])),
+    ...clip !== undefined && { "train/clip": clip },
     ...validation !== undefined && { "eval/loss": validation },
     ...tokensPerSecond !== undefined && { "train/tokens_per_second": tokensPerSecond },
     "train/step_ms": stepMs,

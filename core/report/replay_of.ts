@@ -70,6 +70,7 @@ export function replayOf(lines: readonly Line[]): Replay {
     signals: [...new Set(steps.flatMap(({ readings }) => Object.keys(readings)))],
     paths: components.map(({ path }) => path),
     metrics: [...new Set(steps.flatMap(({ metrics = {} }) => Object.keys(metrics)))],
+    clipped: steps.some(({ clip }) => clip !== undefined),
     validated: steps.some(({ validation }) => validation !== undefined),
   };
   const looks = [...portions.values()].map((portion) => {
@@ -84,11 +85,13 @@ interface Seen {
   readonly signals: readonly string[];
   readonly paths: readonly string[];
   readonly metrics: readonly string[];
+  /** Whether gradients were clipped. */
+  readonly clipped: boolean;
   /** Whether validation losses were computed. */
   readonly validated: boolean;
 }
 
-function lookOf(steps: readonly StepLine[], { signals, paths, metrics, validated }: Seen): Look {
+function lookOf(steps: readonly StepLine[], { signals, paths, metrics, clipped, validated }: Seen): Look {
   const skipped = steps.filter((line) => line.skipped).map(({ step }) => step);
   const readings = Object.fromEntries(signals.map((signal) => [
     signal,
@@ -101,6 +104,7 @@ function lookOf(steps: readonly StepLine[], { signals, paths, metrics, validated
     loss: steps.map(({ loss }) => loss ?? NaN),
     learningRate: steps.map(({ learningRate }) => learningRate ?? NaN),
     readings,
+    ...clipped && { clip: steps.map(({ clip }) => clip ?? NaN) },
     ...validated && { validation: steps.map(({ validation }) => validation ?? NaN) },
     ...metrics.length > 0 && {
       metrics: Object.fromEntries(

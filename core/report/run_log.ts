@@ -6,7 +6,7 @@
  * |---|---|---|
  * | `start` | first | `config`, `adapter`, `threshold` of the policy, quality of the model before |
  * | `components` | after the first step | `components`, each with its `cost` in FLOPs and its `depth`, and `run`, what the policy was told |
- * | `step` | for each step of a look | `loss`, `learningRate`, `validation`, `metrics`, `skipped`, `readings` by signal and component, and what the step cost |
+ * | `step` | for each step of a look | `loss`, `learningRate`, `validation`, `metrics`, `clip`, `skipped`, `readings` by signal and component, and what the step cost |
  * | `freeze` | after a look that changed the frozen set | `frozen`, `thawed`, `reasons`, cost of a step `before` and `after` |
  * | `evaluation`, `sample` | while it trains | what the model is judged by, and what it writes |
  * | `end` | last | quality of the model after, why it ended |
@@ -123,7 +123,7 @@ export function stepLines(
   >,
 ): StepLine[] {
   const look = state.look! as Look & { readonly metrics?: Readonly<Record<string, ArrayLike<number>>> };
-  const { steps, loss, learningRate, readings, validation, metrics, skipped } = look,
+  const { steps, loss, learningRate, readings, validation, metrics, clip, skipped } = look,
     { launches, flops, exchanged } = state.cost!;
   const frozen = state.event === null
     ? state.frozen.length
@@ -135,6 +135,7 @@ export function stepLines(
     ...Number.isFinite(validation?.[i]) && { validation: validation![i] },
     learningRate: Number.isNaN(learningRate[i]) ? null : learningRate[i],
     ...metrics !== undefined && { metrics: metricsAt(metrics, i) },
+    ...Number.isFinite(clip?.[i]) && { clip: clip![i] },
     ...skipped?.includes(step) && { skipped: true as const },
     ...pace,
     launches,

@@ -89,6 +89,8 @@ export interface StepLine extends Omit<MetricRow, "loss" | "learningRate"> {
   readonly loss: number | null;
   /** Null when the optimizer has none. */
   readonly learningRate: number | null;
+  /** What clipping multiplied gradients by; absent where nothing clips, or in a step that changed nothing. */
+  readonly clip?: number;
   /** True where the step changed nothing, as in `Look`; else absent. */
   readonly skipped?: true;
   /** By signal and component; only what was measured. */

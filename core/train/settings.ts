@@ -44,6 +44,7 @@ export function settingsOf(
     thawWarmup: options.thawWarmup ?? THAW_WARMUP,
     precision: options.precision ?? "f32",
     accumulate: options.accumulate ?? 1,
+    ...optimizer.clips && { clips: true },
     validateEvery: validation?.every ?? null,
     validation: validation === undefined ? null : fingerprintOf(validation.batches),
     data: data ?? null,

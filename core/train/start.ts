@@ -11,13 +11,14 @@ import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { flatten, type Path, type TensorTree, unflatten } from "../tree.ts";
 import { readSaved } from "./freeze/decisions.ts";
+import { columnsBefore } from "./freeze/ring.ts";
 import { checkMoments } from "./freeze/signals.ts";
 import { checkTrained } from "./options.ts";
 import { checkSettings, settingsOfRun } from "./settings.ts";
 import { adjustLeaves, checkLeaves } from "./state/leaves.ts";
 import { newRun, type Run } from "./state/run.ts";
 import { NONE_SKIPPED } from "./state/skipped.ts";
-import { BEST, checkName, JUDGED, OPTIMIZER, type StateSpec, withoutReadings } from "./state/specs.ts";
+import { BEST, checkName, JUDGED, OPTIMIZER, RING, type StateSpec, withoutReadings } from "./state/specs.ts";
 import { copyToDevice, uploadLeaf } from "./state/upload.ts";
 import { judges, type StepDefinition } from "./step/definition.ts";
 import { neededLeaves, reasonToEnd, type Trainer } from "./trainer.ts";
@@ -81,7 +82,8 @@ export async function resumeState<P extends TensorTree>(
   options?: ResumeOptions,
 ): Promise<TrainingState<P>> {
   const { gpu, definition, compiler, executor } = trainer, { trainable } = definition;
-  const saved = withCount(definition, given);
+  const run = newRun(given.params, { resumed: true });
+  const saved = withClip(trainer, { run, saved: withCount(definition, given) });
   const { step, policy, frozen, probed = [], since = {}, skipped = NONE_SKIPPED, wide = false } = saved;
   const { validation = null, best = null } = saved;
   const settings = settingsOfRun(trainer.settings, saved.params.keys(), trainable);
@@ -98,7 +100,7 @@ export async function resumeState<P extends TensorTree>(
         [path, value],
       ) => [path, uploadLeaf(gpu, { path, value, step, constant: isConstant(path) })]),
     );
-  const params = upload(saved.params, (path) => !trainable(path)), run = newRun(params, { resumed: true });
+  const params = upload(saved.params, (path) => !trainable(path));
   const reason = reasonToEnd(trainer, { run, step, frozen, stopped: false });
   const ending = saved.ending ?? (reason === null ? null : { reason, step, best: null });
   checkSavedLeaves(trainer, { run, saved, done: ending !== null });
@@ -137,6 +139,32 @@ function withCount(definition: StepDefinition, saved: SavedState): SavedState {
   const none: HostTensor = { shape: [], dtype: "f32", data: new Float32Array(1) };
   if (judges(definition)) leaves.set(JUDGED, saved.leaves.get(JUDGED) ?? none);
   return { ...saved, leaves };
+}
+
+/** A saved state with a column for what clips gradients: earlier versions have none, and its readings are absent. */
+function withClip<P extends TensorTree>(
+  trainer: Trainer<P>,
+  { run, saved }: { readonly run: Run; readonly saved: SavedState },
+): SavedState {
+  const { definition: { optimizer, precision, metrics }, policy } = trainer,
+    { settings, frozen, leaves } = saved;
+  const ring = leaves.get(RING);
+  if (ring === undefined || !optimizer.clips) return saved;
+  const [rows, width] = ring.shape, at = columnsBefore(precision) + (metrics?.names.length ?? 0);
+  // What a policy measures of some components is known later.
+  const isEarlier = policy?.measured === undefined
+    ? neededLeaves(trainer, { run, frozen, leaves }).get(RING)!.shape[1] === width + 1
+    : typeof settings === "string" || !settings.clips;
+  if (!isEarlier) return saved;
+  const data = new Float32Array(rows * (width + 1)).fill(NaN);
+  ring.data.forEach((value, i) => {
+    const column = i % width;
+    data[Math.floor(i / width) * (width + 1) + column + (column < at ? 0 : 1)] = value;
+  });
+  return {
+    ...saved,
+    leaves: new Map([...saved.leaves, [RING, { ...ring, shape: [rows, width + 1], data }]]),
+  };
 }
 
 /** Refuses a step that does not fit the planned steps and the ending. */

@@ -175,6 +175,7 @@ async function ownLook<P extends TensorTree>(
     precision,
     skips: definition.nonFinite === "skip",
     metrics: definition.metrics?.names,
+    clips: definition.optimizer.clips,
   });
   if (nonFinite !== null && !await isBeyondF16(trainer, { state, taken, nonFinite })) {
     throw await errorOf(trainer, { nonFinite, owner });

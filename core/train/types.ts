@@ -93,6 +93,8 @@ export type RunSettings = {
   readonly precision: string;
   /** Most batches of a step; absent in states of earlier versions, where it is 1. */
   readonly accumulate?: number;
+  /** True where looks tell what clipping multiplied gradients by; absent where nothing clips, and in states of earlier versions. */
+  readonly clips?: boolean;
   /** Steps between validations; null for none. */
   readonly validateEvery: number | null;
   /** Fingerprint of the validation batches; null for none. */

@@ -32,7 +32,7 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
       active: new Map([["w", w]]),
       optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
       signals: (["gradNorm", "gradDelta", "weightDelta"] as const).map(builtIn),
-      ring: [2, 5],
+      ring: [2, 6],
       precision,
     });
     const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 16 };
@@ -58,7 +58,7 @@ function kernelsOf(measured: RegExp, precision: Precision): string[] {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.1 })),
     signals: [builtIn("gradNorm")],
     isMeasured: (_, path) => measured.test(path),
-    ring: [2, 4],
+    ring: [2, 5],
     precision,
   });
   const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 16 };
@@ -127,7 +127,7 @@ for (const precision of ["f32", "f16"] as const satisfies readonly Precision[]) 
           active: new Map([["w", w]]),
           optimizer,
           signals,
-          ring: [2, 2 + 3 * signals.length],
+          ring: [2, 3 + 3 * signals.length],
           precision,
         });
         const target = { software: false, subgroups: true, workgroupBytes: 32768, maxBindings: 8 };

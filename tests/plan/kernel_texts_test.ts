@@ -46,7 +46,7 @@ function launchesOf(
     trainable: [...leaves.keys()],
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
     signals,
-    ring: [10, 2 + signals.length * leaves.size],
+    ring: [10, 3 + signals.length * leaves.size],
     precision,
   });
   return plan(graph.roots, { target, updates: graph.updates, precision, texts }).launches;

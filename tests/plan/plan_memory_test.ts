@@ -39,7 +39,7 @@ function stepPlan(precision: Precision = "f32", device: Target = target): Plan {
   const params = unflatten(active) as object as LlamaParams;
   const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
   const loss = nextTokenLoss({ ...model, params })(params, batch);
-  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
+  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 3], precision });
   return plan(graph.roots, { target: device, updates: graph.updates, precision });
 }
 

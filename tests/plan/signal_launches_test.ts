@@ -42,7 +42,7 @@ function costOf(
     trainable: [...leaves.keys()],
     optimizer: clips ? chain(clipByGlobalNorm(1), adam) : adam,
     signals: signals.map(builtIn),
-    ring: [10, 2 + 3 * signals.length * leaves.size],
+    ring: [10, 3 + 3 * signals.length * leaves.size],
     precision,
   });
   return plan(graph.roots, { ...graph, target, precision }).cost;

@@ -40,7 +40,7 @@ function launchesOf(precision: Precision, maxBindings: number, frozen = /^$/): s
   const params = unflatten(leaves) as object as LlamaParams;
   const optimizer = chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 }));
   const loss = nextTokenLoss({ ...model, params })(params, batch);
-  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 2], precision });
+  const graph = traceStep({ loss, active, optimizer, signals: [], ring: [10, 3], precision });
   const matrices: readonly MatrixUnit[] = [{ m: 16, n: 16, k: 16, operands: "f16", sums: "f32" }];
   const device = {
     software: false,
@@ -58,10 +58,10 @@ function launchesOf(precision: Precision, maxBindings: number, frozen = /^$/): s
 const count = (names: readonly string[], part: RegExp): number =>
   names.filter((name) => part.test(name)).length;
 
-Deno.test("a step of eight layers of SmolLM2 takes 32 launches a layer at most, 43 without matrix units", () => {
+Deno.test("a step of eight layers of SmolLM2 takes 32 launches a layer at most, 43 without matrix units and one that tells what clips", () => {
   const [dawn, native] = [launchesOf("f16", 16), launchesOf("f32", 32)];
   assert(dawn.length <= 32 * LAYERS, `${dawn.length}`);
-  assert(native.length <= 43 * LAYERS, `${native.length}`);
+  assert(native.length <= 43 * LAYERS + 1, `${native.length}`);
 });
 
 Deno.test("the gradients of attention share a launch on matrix units, where each alone leaves a part of the device idle", () => {

@@ -62,7 +62,7 @@ function textsOf(target: Target): string[] {
     trainable: [...leaves.keys()],
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-4 })),
     signals,
-    ring: [10, 2 + signals.length * leaves.size],
+    ring: [10, 3 + signals.length * leaves.size],
     precision: "f16",
   });
   const { launches } = plan(graph.roots, { target, updates: graph.updates, precision: "f16" });

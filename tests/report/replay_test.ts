@@ -5,7 +5,16 @@
  */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { adamW, DataError, defineTraining, type Loss, scan, type TrainingState } from "@firn/train";
+import {
+  adamW,
+  chain,
+  clipByGlobalNorm,
+  DataError,
+  defineTraining,
+  type Loss,
+  scan,
+  type TrainingState,
+} from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import { definePolicy } from "@firn/train/policies";
 import { logged, openLog, readLog, replayOf } from "@firn/train/report";
@@ -40,7 +49,7 @@ Deno.test("a policy that is asked again by the log of its run decides as it did,
     },
   });
   using training = defineTraining(gpu, loss, {
-    optimizer: adamW({ learningRate: 0.02 }),
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 0.02 })),
     policy,
     steps: 14,
     lookEvery: 2,
@@ -66,13 +75,14 @@ Deno.test("a policy that is asked again by the log of its run decides as it did,
     batchSize: 8,
     tokens: 14,
     optimizer: {
-      name: "adamW(0.02, weightDecay 0.01)",
+      name: "clipByGlobalNorm(1) > adamW(0.02, weightDecay 0.01)",
       moments: [{ name: "m", meaning: "firstMoment" }, { name: "v", meaning: "secondMoment" }],
     },
   });
   assertEquals(again.run, training.info());
   assertEquals(again.components, training.components());
   assertEquals(again.looks as unknown[], looks);
+  assert(again.looks[0].clip!.every((factor) => factor > 0 && factor < 1), "the run clips");
   assert(again.looks.some(({ thawed }) => thawed !== undefined), "the run thaws something");
   let decided = policy.init(again.components, again.run);
   const sets = again.looks.map((look) => {

@@ -137,8 +137,8 @@ Deno.test("next keeps previous gradients of the measured components alone, and a
   assertEquals([previous(first), first.leaves.has("ring")], [[], false]);
   for (const state of others) {
     assertEquals(previous(state), [0, 1].map((n) => `previous.model.layers.${n}.self_attn.q_proj.weight`));
-    // The loss, two signals of two components, and one of two others.
-    assertEquals(state.leaves.get("ring")!.shape, [LOOK, 1 + 2 * 2 + 2]);
+    // The loss, what clips, two signals of two components, and one of two others.
+    assertEquals(state.leaves.get("ring")!.shape, [LOOK, 2 + 2 * 2 + 2]);
   }
 });
 
@@ -227,7 +227,7 @@ Deno.test("next measures nothing where a policy wants nothing measured", async (
     gradNorm: { bottom: [NaN, NaN], top: [NaN, NaN] },
     gradDelta: { bottom: [NaN, NaN], top: [NaN, NaN] },
   });
-  assertEquals(state.leaves.get("ring")!.shape, [LOOK, 1]);
+  assertEquals(state.leaves.get("ring")!.shape, [LOOK, 2]);
 });
 
 Deno.test("next spends nothing on a probe of what is not measured", async () => {
@@ -271,7 +271,7 @@ Deno.test("a run that measured more than its policy wants is refused at its next
   await assertRejects(
     () => training.next(state, pairs(1)[0]),
     InputError,
-    'Cannot resume "ring" as the saved state must have the shape that this training needs: it has [2, 5], not [2, 3]; ' +
+    'Cannot resume "ring" as the saved state must have the shape that this training needs: it has [2, 6], not [2, 4]; ' +
       "resume with the policy and the version of Firn of the saved run",
   );
   await Deno.remove(path);

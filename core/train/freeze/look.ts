@@ -30,6 +30,8 @@ export interface LookOptions {
   readonly skips: boolean;
   /** Names of the metrics of the loss, in order; none when absent. */
   readonly metrics?: readonly string[];
+  /** Whether the factor that clips gradients comes after them; false when absent. */
+  readonly clips?: boolean;
 }
 
 /** A number that must be finite and is not. */
@@ -62,7 +64,8 @@ export interface Readings {
  * @throws {NonFiniteError} When a gradient is not finite at a loss scale of 1
  */
 export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Promise<Readings> {
-  const { step, columns, components, signals, learningRate, precision, skips, metrics = [] } = options;
+  const { step, columns, components, signals, learningRate, precision, skips, metrics = [], clips = false } =
+    options;
   const [rows, width] = ring.shape;
   const [bytes] = await readBuffers(gpu, [{ buffer: storageOf(ring).buffer, bytes: 4 * rows * width }]);
   const values = new Float32Array(bytes);
@@ -70,7 +73,9 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
   const steps = Array.from({ length: count }, (_, i) => step - count + 1 + i);
   const at = (s: number, column: number): number => values[((s - 1) % rows) * width + column];
   const overflowed = precision === "f16" ? steps.filter((s) => at(s, 1) > 0) : [];
-  const watched = columnsBefore(precision), before = watched + metrics.length;
+  const watched = columnsBefore(precision),
+    clipped = watched + metrics.length,
+    before = clipped + (clips ? 1 : 0);
   const bare = steps.filter((s) => at(s, 0) === NO_LABELS);
   const lossless = steps.filter((s) => skips && (at(s, 0) === SKIPPED || !Number.isFinite(at(s, 0))));
   const leftOut = steps.filter((s) => overflowed.includes(s) || lossless.includes(s));
@@ -97,6 +102,7 @@ export async function readLook(gpu: Gpu, ring: Tensor, options: LookOptions): Pr
     loss: steps.map((s) => bare.includes(s) || lossless.includes(s) ? NaN : at(s, 0)),
     learningRate: steps.map((s) => learningRate?.(s) ?? NaN),
     readings,
+    ...clips && { clip: steps.map((s) => bare.includes(s) ? NaN : at(s, clipped)) },
     ...metrics.length > 0 && {
       metrics: Object.fromEntries(
         metrics.map((name, i) => [

@@ -1,12 +1,13 @@
 /**
  * The ring buffer of readings: one row a step, as many rows as there are steps between looks.
  *
- * A row holds the loss, with f16 the overflow, the metrics of the loss, and one column for each number that a signal sums up for a parameter. The row of
+ * A row holds the loss, with f16 the overflow, the metrics of the loss, the factor that clipped the gradients, and one column for each number that a signal sums up for a parameter. The row of
  * a step whose batch has no labels is written by the host.
  *
  * @module
  */
 
+import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { SignalDefinition, SignalTerms } from "../../policy.ts";
 import type { Gpu } from "../../runtime/device.ts";
@@ -59,11 +60,11 @@ export function ringShape(
     readonly precision: Precision;
     /** What the loss is watched by; nothing when absent. */
     readonly metrics?: { readonly names: readonly string[] };
+    readonly optimizer: Pick<Optimizer, "clips">;
   },
 ): [rows: number, columns: number] {
-  const { lookEvery, signals, isMeasured, precision, metrics } = options,
-    watched = metrics?.names.length ?? 0;
-  let columns = columnsBefore(precision) + watched;
+  const { lookEvery, signals, isMeasured, precision, metrics, optimizer } = options;
+  let columns = columnsBefore(precision) + (metrics?.names.length ?? 0) + (optimizer.clips ? 1 : 0);
   for (const signal of signals) {
     const measured = [...params].filter(([path]) => isMeasured(signal.name, path));
     columns += signal.name === ACTIVATION

@@ -87,7 +87,7 @@ export function withThawGroups(
       }
     }
   }
-  return { updates, state, readings };
+  return { ...step, updates, state, readings };
 }
 
 /** Rebuilds graphs with the step scalars of a group, down to some nodes. */

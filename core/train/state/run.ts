@@ -31,7 +31,10 @@ export interface Run {
 }
 
 /** Begins a run with some parameters, or goes on with one. */
-export function newRun(params: Leaves, { resumed = false }: { readonly resumed?: boolean } = {}): Run {
+export function newRun(
+  params: ReadonlyMap<Path, Spec>,
+  { resumed = false }: { readonly resumed?: boolean } = {},
+): Run {
   return {
     owner: {},
     params: new Map([...params].map(([path, { shape, dtype }]) => [path, { shape, dtype }])),

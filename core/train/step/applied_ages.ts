@@ -62,6 +62,7 @@ export function withAppliedAges(
     new Map([...map].map(([path, value]) => [path, known.get(value) ?? value]));
   return {
     step: {
+      ...step,
       updates: rebuilt(step.updates),
       state: rebuilt(step.state),
       ...step.readings && { readings: rebuilt(step.readings) },

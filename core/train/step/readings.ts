@@ -154,9 +154,11 @@ export function sumsOfOutputs(measured: readonly Pick<MeasuredOutput, "output">[
 /** The ring after a step: one row is replaced, in place. */
 export function nextRing(
   ring: Tensor,
-  { loss, metrics, verdict, readings: { active, probed, outputs } }: {
+  { loss, metrics, clip, verdict, readings: { active, probed, outputs } }: {
     readonly loss: Tensor;
     readonly metrics: readonly Tensor[];
+    /** What clipped the gradients; undefined where nothing does. */
+    readonly clip: Tensor | undefined;
     readonly verdict: Verdict | Decision | null;
     readonly readings: StepReadings;
   },
@@ -167,7 +169,7 @@ export function nextRing(
     : "overflow" in verdict
     ? [loss, verdict.overflow]
     : [lossReading(verdict, loss)];
-  const first = [...judged, ...metrics], now = [...first, ...active];
+  const first = [...judged, ...metrics], now = [...first, ...clip ? [clip] : [], ...active];
   // Gradients of probed parameters come last, as these are below the active ones. One sum of all readings would wait for
   // them, in a launch of its own. Outputs are summed up by themselves for the same reason: they are there before.
   const parts = [now, probed].filter((part) => part.length > 0);

@@ -100,7 +100,7 @@ export function traceStep(options: StepOptions): StepGraph {
 
   const readings = readingsOf(options, { grads, probedGrads, step, leaves });
   const ring = leaf(RING, { shape: options.ring, dtype: "f32" });
-  replace(RING, ring, nextRing(ring, { loss, metrics, verdict, readings }));
+  replace(RING, ring, nextRing(ring, { loss, metrics, clip: step.clip, verdict, readings }));
   return { roots, loss, updates, doubleBuffered, columns: readings.columns, replaced };
 }
 
