@@ -15,8 +15,8 @@ import type { StoredDType } from "../data/safetensors.ts";
 import { inFileOrder, type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { read } from "../infer/read.ts";
-import { mappedParts } from "../runtime/readback.ts";
-import { free, isConstant, storageOf } from "../runtime/residents.ts";
+import { copyParts, type HostParts, streamParts } from "../runtime/host_parts.ts";
+import { isConstant, storageOf } from "../runtime/residents.ts";
 import type { Json } from "../policy.ts";
 import { type DType, elementBytes } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
@@ -24,7 +24,6 @@ import { flatten, type TensorTree } from "../tree.ts";
 import { checksums } from "./checksums.ts";
 import { LEAVES, olderPath, PARAMS } from "./file_names.ts";
 import { type SavedRecord, textOf, VERSION } from "./saved_record.ts";
-import { copyTensors } from "../train/state/snapshot.ts";
 import { BEST, OPTIMIZER, OUTER, START } from "../train/state/specs.ts";
 import type { TrainingState } from "../train/types.ts";
 
@@ -88,8 +87,8 @@ export interface Captured {
 }
 
 /**
- * Makes a training state ready to be written. Its bytes are read while they are written: from a copy on the device, where
- * one is asked for and there is room.
+ * Makes a training state ready to be written. Its bytes are read while they are written: from a copy in memory of the
+ * host, where one is asked for and there is room.
  *
  * @param gpu The device
  * @param state The state, not consumed
@@ -111,33 +110,34 @@ export async function captureCheckpoint<P extends TensorTree>(
   const named = inFileOrder(
     rank === 0 ? all : all.filter(({ name, tensor }) => isOwn(state, { name, tensor })),
   );
-  const own = named.map(({ tensor }) => tensor), copies = apart ? await copyTensors(gpu, own) : null;
-  const release = (): void => free({ ...copies });
+  const tensors = named.map(({ tensor }) => tensor);
+  const sources = tensors.map((tensor) => ({
+    buffer: storageOf(tensor).buffer,
+    bytes: elementBytes(tensor),
+  }));
+  const copied = apart ? await copyParts(gpu, sources) : null;
   try {
-    const tensors = copies ?? own, seen = await checksums(gpu, tensors);
-    await checkFinite(
-      gpu,
-      named.map(({ name }, i) => ({ name, tensor: tensors[i], ...seen[i] })),
-      state.step,
-    );
+    const seen = await checksums(gpu, tensors);
+    await checkFinite(gpu, named.map(({ name, tensor }, i) => ({ name, tensor, ...seen[i] })), state.step);
     const sums = Object.fromEntries(named.map(({ name }, i) => [name, seen[i].sum]));
     const text = textOf({ ...recordOf(state, named), extra, sums, ...rank > 0 && { rank } });
     return {
-      apart: copies !== null,
+      apart: copied !== null,
       async write({ path, keep, fileSystem }) {
-        const parts = partsOf(gpu, tensors), stored = streamed(parts, { named, tensors });
+        const parts = copied ?? streamParts(gpu, sources);
+        // A step that reused a buffer would mix two states.
+        const stored = streamed(named, parts, copied === null ? storageOf : () => {});
         const write = (fresh: string): Promise<void> =>
           writeSafetensors(fresh, stored, { metadata: { firn: text }, fileSystem });
         try {
           await keepOlder(path, { keep, fileSystem, write });
         } finally {
-          await parts.return();
-          release();
+          await parts.close();
         }
       },
     };
   } catch (error) {
-    release();
+    await copied?.close();
     throw error;
   }
 }
@@ -189,26 +189,18 @@ function stored(name: string, tensor: Tensor): Named {
 /** The types of a device that files have, too. */
 const STORED: { readonly [dtype in DType]?: StoredDType } = { bf16: "BF16", f16: "F16", u32: "U32" };
 
-type Parts = ReturnType<typeof mappedParts>;
-
-const partsOf = (gpu: Gpu, tensors: readonly Tensor[]): Parts =>
-  mappedParts(
-    gpu,
-    tensors.map((tensor) => ({ buffer: storageOf(tensor).buffer, bytes: elementBytes(tensor) })),
-  );
-
-/** Tensors in the order of the file, whose bytes are read as they are asked for. */
+/** Tensors in the order of the file, whose bytes are taken as they are asked for, once a tensor is looked at. */
 function streamed(
-  parts: Parts,
-  { named, tensors }: { readonly named: readonly Named[]; readonly tensors: readonly Tensor[] },
+  named: readonly Named[],
+  parts: HostParts,
+  look: (tensor: Tensor) => unknown,
 ): TensorToStore[] {
-  return named.map(({ tensor: _, ...spec }, i) => ({
+  return named.map(({ tensor, ...spec }) => ({
     ...spec,
     async *data() {
-      for (let left = elementBytes(tensors[i]); left > 0;) {
-        // A step that reused the buffer would mix two states.
-        storageOf(tensors[i]);
-        const { bytes } = (await parts.next()).value!;
+      for (let left = elementBytes(tensor); left > 0;) {
+        look(tensor);
+        const bytes = (await parts.next())!;
         left -= bytes.length;
         yield bytes;
       }

@@ -35,8 +35,8 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
    */
   readonly best?: boolean;
   /**
-   * Whether the device keeps a copy of the state while the file is written, and goes on; true when absent. It takes the bytes
-   * of the state once more. Without a copy, as where there is no room for one, the device waits until the file is written.
+   * Whether the state is copied to memory of the host, and the device goes on while the file is written; true when absent.
+   * Without a copy, as where there is no room for one, the device waits until the file is written.
    */
   readonly copy?: boolean;
   /** JSON to keep beside the state, such as the seed. */
@@ -55,7 +55,7 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
 /** Saves checkpoints of a run. */
 export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable {
   /**
-   * Looks at a state after each step, and saves it when that is due. It waits until the device has copied the state: the copy is
+   * Looks at a state after each step, and saves it when that is due. It waits until the state is copied to the host: the copy is
    * written while the device goes on, and the next call that saves waits for that. Where the device has no room for a copy, it
    * waits until the file is written. Between looks, a state that is not finite is left out: the next
    * look ends the training there, or goes back.

@@ -37,7 +37,7 @@ export function staysQueued(gpu: Gpu): boolean {
 }
 
 /** Largest staging buffer in bytes, so that reading a model needs no second copy of it. */
-const STAGING = 64 * 2 ** 20;
+export const STAGING = 64 * 2 ** 20;
 
 /** Most bytes of a staging buffer. */
 const LARGEST = 2 ** 30;
@@ -78,12 +78,12 @@ export async function readBuffers(
 }
 
 /** Some bytes of a buffer. */
-interface Piece extends Source {
+export interface Piece extends Source {
   readonly from: number;
 }
 
 /** A source as pieces that staging buffers can hold: all but the last are equal. */
-function piecesOf({ buffer, bytes, from = 0 }: Source, most: number): Piece[] {
+export function piecesOf({ buffer, bytes, from = 0 }: Source, most: number): Piece[] {
   return Array.from({ length: Math.max(1, Math.ceil(bytes / most)) }, (_, i) => ({
     buffer,
     from: from + i * most,
@@ -111,53 +111,8 @@ async function readPieces(gpu: Gpu, sources: readonly Piece[]): Promise<ArrayBuf
   return results;
 }
 
-/** Bytes of a tensor or of a part of it, in memory that the device and the host share. */
-export interface MappedPart {
-  /** Index of the source. */
-  readonly of: number;
-  /** A view that ends when the next part is asked for. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-}
-
-/**
- * Copies buffers to the host part by part, without a copy on the host: the device may go on with other work meanwhile. Small
- * sources share a part.
- *
- * @param gpu The device
- * @param sources What to read, in order
- * @returns The parts in order; none for a source without bytes
- * @throws {DeviceLostError} When the device is gone or closed
- */
-export async function* mappedParts(
-  gpu: Gpu,
-  sources: readonly Source[],
-): AsyncGenerator<MappedPart, void, undefined> {
-  const pieces = sources.flatMap((source, of) =>
-    source.bytes === 0 ? [] : piecesOf(source, STAGING).map((piece) => ({ ...piece, of }))
-  );
-  if (pieces.length === 0) return;
-  const groups = together(pieces), size = Math.max(...groups.map(({ bytes }) => bytes));
-  const target = { buffer: stagingOf(gpu, size), busy: true, awaited: false };
-  try {
-    for (const { part, offsets, bytes } of groups) {
-      gpu.check();
-      stage(gpu, { part, offsets, buffer: target.buffer });
-      const range = await mapped(gpu, target, bytes);
-      try {
-        for (const [i, piece] of part.entries()) {
-          yield { of: piece.of, bytes: new Uint8Array(range, offsets[i], piece.bytes) };
-        }
-      } finally {
-        target.buffer.unmap();
-      }
-    }
-  } finally {
-    destroyBuffer(target.buffer);
-  }
-}
-
 /** Pieces that are staged together. */
-interface Group<P extends Piece> {
+export interface Group<P extends Piece> {
   readonly part: readonly P[];
   /** Where each begins. */
   readonly offsets: readonly number[];
@@ -166,7 +121,7 @@ interface Group<P extends Piece> {
 }
 
 /** Packs pieces in order into groups that a staging buffer holds; a larger piece is alone. */
-function together<P extends Piece>(pieces: readonly P[]): Group<P>[] {
+export function together<P extends Piece>(pieces: readonly P[]): Group<P>[] {
   const groups: Group<P>[] = [];
   for (let from = 0; from < pieces.length;) {
     const offsets: number[] = [];
@@ -181,7 +136,8 @@ function together<P extends Piece>(pieces: readonly P[]): Group<P>[] {
   return groups;
 }
 
-function stage(
+/** Copies pieces to a staging buffer. */
+export function stage(
   gpu: Gpu,
   { part, offsets, buffer }: Pick<Group<Piece>, "part" | "offsets"> & { readonly buffer: GPUBuffer },
 ): void {
@@ -194,7 +150,8 @@ function stage(
   );
 }
 
-const stagingOf = (gpu: Gpu, bytes: number): GPUBuffer =>
+/** A buffer that the host can map, where nothing says whether there is room. */
+export const stagingOf = (gpu: Gpu, bytes: number): GPUBuffer =>
   allocate(gpu, { label: "staging", size: Math.max(bytes, 65536), usage: USAGE });
 
 /**

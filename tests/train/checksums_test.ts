@@ -80,7 +80,7 @@ Deno.test("without room for a copy, a keeper waits until the file is written", a
   const bits = await bitsOf(gpu, state), bytes = gpu.counts.bytes;
   let refused = 0;
   {
-    using _ = refusing(gpu, ({ label }) => label === "a copy" && ++refused > 0);
+    using _ = refusing(gpu, ({ label }) => label === "staging" && ++refused > 0);
     await keeper.after(state);
   }
   assert(refused > 0);

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { OutOfMemoryError } from "../../errors.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import { checkAllocations, createBuffer, destroyBuffer } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
@@ -85,33 +84,6 @@ export async function withRollback<P extends TensorTree, R>(
   } finally {
     for (const [, copy] of pairs) destroyBuffer(copy);
   }
-}
-
-/**
- * Copies tensors on the device.
- *
- * @param gpu The device
- * @param tensors Tensors on it
- * @returns Tensors equal to them in buffers of their own, of constant ones in the same; null when the device has no room
- * @throws {ConsumedError} When a step has consumed one
- */
-export async function copyTensors(gpu: Gpu, tensors: readonly Tensor[]): Promise<Tensor[] | null> {
-  const own = tensors.filter((tensor) => !isConstant(tensor)), made: GPUBuffer[] = [];
-  try {
-    for (const tensor of own) made.push(createBuffer(gpu, { label: "a copy", bytes: bytesOf(tensor) }));
-    await checkAllocations(gpu);
-  } catch (error) {
-    for (const buffer of made) destroyBuffer(buffer);
-    if (error instanceof OutOfMemoryError) return null;
-    throw error;
-  }
-  copyAll(gpu, own.map((tensor, i): Pair => [storageOf(tensor).buffer, made[i]]));
-  const buffers = made.values();
-  return tensors.map((tensor) =>
-    isConstant(tensor)
-      ? share(tensor)
-      : resident(tensor, { ...storageOf(tensor), buffer: buffers.next().value! })
-  );
 }
 
 /** What helps where there is no room for a second state. */
