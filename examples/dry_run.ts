@@ -196,7 +196,9 @@ export function printPlan(plan: ShownPlan): void {
       `${bytesText(state)} weights and optimizer, ${bytesText(step)} values of a step and what is read back`,
   );
   // Without a limit a copy of the state is written while the device goes on.
-  if (planned === null) print(`            ${bytesText(state)} more on the host while a checkpoint is written`);
+  if (planned === null) {
+    print(`            ${bytesText(state)} more on the host while a checkpoint is written`);
+  }
   if (planned !== null) print(`planned     ${memoryText(planned)}`);
   if (cost.exchanged !== undefined) {
     print(`exchanged   ${bytesText(cost.exchanged)} a step by each rank, if nothing freezes`);
