@@ -20,7 +20,9 @@
  * So gradients do for a LoRA adapter in one place, and for all of a model from 400 Gbit/s; at 100 Gbit/s parameters every 10 steps as
  * int8, below that every 50. The number of GPUs hardly matters: an all-reduce sends each byte twice, whatever it is. Between two
  * places it is the rounds that take time, not the bytes. What is frozen is exchanged no longer. `exchangeSeconds` and
- * `chooseExchange` compute it for other models and clusters; tests/bench/RESULTS.md has measured times beside it.
+ * `chooseExchange` compute it for other models and clusters; tests/bench/RESULTS.md has measured times beside it. Over a long line
+ * Open MPI announces messages above 64 KiB first, which takes three times as long: `--mca btl_tcp_eager_limit 33554432` and
+ * `--mca btl_tcp_rndv_eager_limit 33554432` send them at once.
  *
  * On one host: `./firn ranks 8 finetune ...`, or `mpirun -n 8 ./firn finetune ...`. On several with Open MPI or MPICH:
  * `mpirun -n 16 --host a:8,b:8 ./firn finetune ...` from a folder that all hosts share. Under Slurm, one task a GPU:
