@@ -20,6 +20,7 @@ import {
   mean,
   multiply,
   type Optimizer,
+  readAll,
   sgd,
   sqrt,
   sum,
@@ -32,7 +33,7 @@ import { memoryFileSystem } from "@firn/train/data";
 import { adafactor, adamW8bit, lion, muon, scheduleFreeAdamW } from "@firn/train/optim";
 import { allOf, below, definePolicy, defineSignal, gradES, only, smooth, thaw } from "@firn/train/policies";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { advance, bitsOf, mlpLoss, newMlp, pairs, scheduled } from "./tiny.ts";
+import { advance, bitsOf, type Mlp, mlpLoss, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -284,3 +285,37 @@ Deno.test("defineSignal and training name what is wrong with a signal", async ()
   await fails(() => tensor([3], []), "it gave a constant");
   await fails(({ moments }) => sum(moments.firstMoment), '"needs" is []; add "firstMoment"');
 });
+
+for (const precision of ["f32", "f16"] as const) {
+  Deno.test({
+    name:
+      `activationNorm of outputs whose squares are beyond f16 is theirs, of all accumulated batches: ${precision}`,
+    ignore: precision === "f16" && !gpu.features.has("shader-f16"),
+    async fn() {
+      const x = tensor(Float32Array.from({ length: 16 }, (_, i) => 1500 * Math.sin(i * 1.3)), [4, 4]);
+      const batch = { x, y: tensor(new Float32Array(16), [4, 4]) }, start = newMlp();
+      const [inputs, weight] = await readAll(gpu, [x, start.bottom.weight]);
+      const squares = Array.from(
+        { length: 32 },
+        (_, i) => [0, 1, 2, 3].reduce((s, k) => s + inputs[(i >> 3) * 4 + k] * weight[k * 8 + i % 8], 0) ** 2,
+      );
+      const norm = Math.sqrt(squares.reduce((a, b) => a + b));
+      for (const accumulate of [1, 2]) {
+        const training = defineTraining(
+          gpu,
+          (params: Mlp, batch: Pairs) => multiply(mlpLoss(params, batch), 1e-9),
+          {
+            optimizer: sgd({ learningRate: 0.1 }),
+            policy: scheduled([], ["activationNorm"]),
+            steps: 1,
+            precision,
+            accumulate,
+          },
+        );
+        const { look } = await training.next(await training.init(newMlp()), Array(accumulate).fill(batch));
+        const seen = look!.readings.activationNorm.bottom[0];
+        assertAlmostEquals(seen / Math.sqrt(accumulate) / norm, 1, precision === "f32" ? 1e-5 : 1e-3);
+      }
+    },
+  });
+}
