@@ -2,7 +2,7 @@
 
 import { InputError } from "@firn/train";
 import { assertEquals, assertThrows } from "@std/assert";
-import type { AnySignal, FreezePolicy, Look, Signal } from "../../core/policy.ts";
+import { type AnySignal, type FreezePolicy, type Look, signalName } from "../../core/policy.ts";
 import {
   after,
   allOf,
@@ -39,10 +39,11 @@ function measured(policy: FreezePolicy, signal: AnySignal): readonly string[] {
 
 /** A look in which nothing is read that a policy does not want measured. */
 function shownTo(policy: FreezePolicy, look: Look): Look {
-  const readings = Object.entries(look.readings).map(([signal, values]) => {
-    const wanted = measured(policy, signal as Signal);
+  const readings = Object.entries(look.readings).map(([name, values]) => {
+    const signal = policy.signals.find((one) => signalName(one) === name),
+      wanted = signal === undefined ? [] : measured(policy, signal);
     return [
-      signal,
+      name,
       Object.fromEntries(
         Object.entries(values).map(([path, of]) => [path, wanted.includes(path) ? of : of.map(() => NaN)]),
       ),
