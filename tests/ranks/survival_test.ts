@@ -104,7 +104,9 @@ Deno.test("after a death all calls fail until ranks go on, those that were asked
     await assertRejects(() => first, RanksLostError, "as rank 1 died: 2 are left");
     await assertRejects(() => ranks.gather(new Uint8Array(1)), RanksLostError);
     await assertRejects(() => second, RanksLostError);
+    const late = assertRejects(() => ranks.gather(new Uint8Array(1)), RanksLostError);
     ranks.survival!.goOn();
+    await late;
   }));
   await dead;
   const sums = await Promise.all([all[0], all[2]].map(async (ranks) => {
