@@ -126,7 +126,7 @@ Deno.test("what a flag names is open to its command: every flag of a file, a fol
 Deno.test("the README names no flag that there is not", async () => {
   const known = new Set(Object.values(ALL).flatMap((table) => Object.keys(table)));
   // Those of Deno, of the launcher and of programs that are no command of the examples.
-  const others = new Set(["help", "filter", "torch", "gpu", "install"]);
+  const others = new Set(["help", "filter", "torch", "gpu", "install", "bind-to"]);
   const named = (await Deno.readTextFile("README.md")).match(/--[a-z][a-z0-9-]*/g)!.map((flag) =>
     flag.slice(2)
   );
