@@ -30,8 +30,8 @@ const LOCAL_RANK = [
   "PALS_LOCAL_RANKID",
   "SLURM_LOCALID",
 ];
-/** The number of a process among all. */
-const RANK = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
+/** Variables in which launchers of MPI give the number of a process among all: Open MPI's, MPICH's, Slurm's. */
+export const RANK: readonly string[] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
 /** How many there are on its machine. */
 const LOCAL_SIZE = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "PALS_LOCAL_SIZE"];
 

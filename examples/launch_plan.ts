@@ -5,7 +5,7 @@
  */
 
 import { type Command, COMMANDS } from "./commands.ts";
-import { DEVICE_VARIABLE, type DevicePlan, LaunchError } from "./device_plan.ts";
+import { DEVICE_VARIABLE, type DevicePlan, LaunchError, RANK } from "./device_plan.ts";
 import { denoFolder, hubPlaces, type Machine, pathsOf, referenceFolder, withTarget } from "./machine.ts";
 
 export { LaunchError };
@@ -69,7 +69,7 @@ export function planOf(
   const { measures: nvidia, run } = about;
   const library = mpiOf(command, machine);
   const env = [
-    ...library === null ? [] : [LIBRARY, ...LAUNCHERS.map((name) => `${name.split("_")[0]}_*`)],
+    ...library === null ? [] : [LIBRARY, ...LAUNCHERS, ...RANK],
     ...device === null ? [] : [DEVICE_VARIABLE],
     ...nvidia ? ["FIRN_NVIDIA"] : [],
     ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : [],

@@ -5,6 +5,7 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
+import { LAUNCHER_VARIABLES, LIBRARY_VARIABLE } from "@firn/train/ranks";
 import { LaunchError, planOf } from "../../examples/launch_plan.ts";
 import { pathsOf, thisMachine } from "../../examples/machine.ts";
 
@@ -33,4 +34,12 @@ Deno.test("a launcher of MPI gives what trains its one library, and refuses what
   assertThrows(() => flagsOf("finetune", { PMI_SIZE: "2" }), LaunchError, "FIRN_MPI_LIBRARY must name");
   // A terminal within a job of Slurm.
   assertEquals(flagsOf("finetune", { SLURM_STEP_NUM_TASKS: "1" }), flagsOf("finetune"));
+});
+
+Deno.test("a rank reads the variables that tell its number, and no other of its launcher: Slurm's has a token", () => {
+  const flags = flagsOf("digits", { SLURM_STEP_NUM_TASKS: "2", FIRN_MPI_LIBRARY: "/lib/mpi.so" });
+  const [names, ...more] = flags.filter((flag) => flag.startsWith("--allow-env="));
+  assertEquals(more, []);
+  const own = names.slice("--allow-env=".length).split(",");
+  assertEquals(own.toSorted(), [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES].toSorted());
 });
