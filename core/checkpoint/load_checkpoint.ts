@@ -83,7 +83,7 @@ async function withRank(
   loaded: Checkpoint,
   { ranks: { rank, size }, newest, ...options }: OfRank,
 ): Promise<Checkpoint> {
-  const { exchanges, step, params, leaves } = loaded;
+  const { exchanges, params, leaves } = loaded;
   // Ranks that add up gradients have all in common.
   if (exchanges === undefined) return loaded;
   if (exchanges.ranks !== size) {
@@ -93,8 +93,8 @@ async function withRank(
   }
   let own: Checkpoint | null = null;
   for (let r = 1; r < size; r++) {
-    const file = await fileOfStep(rankPath(newest, r), step, options);
-    if (r === rank) own = await loadTensors(file, options);
+    const file = await fileLike(rankPath(newest, r), loaded, options);
+    if (r === rank) own = await loadOwn(file, options);
   }
   if (own === null) return loaded;
   return {
@@ -105,18 +105,49 @@ async function withRank(
   };
 }
 
-/** The file of a rank that is of a step, among its newest and those before. */
-async function fileOfStep(path: string, step: number, options: FileSystemOptions): Promise<string> {
-  const { fileSystem = hostFileSystem() } = options;
+/** The file of a rank that was saved with that of rank 0, among its newest and those before. */
+async function fileLike(
+  path: string,
+  { step, settings }: Pick<Checkpoint, "step" | "settings">,
+  options: FileSystemOptions,
+): Promise<string> {
+  const { fileSystem = hostFileSystem() } = options, run = JSON.stringify(settings);
   for (let age = 0; age < 2 || await fileSystem.stat(olderPath(path, age)) !== null; age++) {
-    const file = olderPath(path, age);
-    if (await fileSystem.stat(file) === null) continue;
-    await using opened = await openSafetensors(file, options);
-    if (parseRecord(opened.metadata.firn ?? null, file).step === step) return file;
+    const file = olderPath(path, age), record = await recordOf(file, options);
+    // One that stayed of an earlier run has its moments.
+    if (record?.step === step && JSON.stringify(record.settings) === run) return file;
   }
   throw new DataError(
     `Cannot resume from step ${step} as all ranks must have saved it: "${path}" has not; use another checkpoint`,
   );
+}
+
+/** The record of a file; null where it is gone or damaged: there may be an older one. */
+async function recordOf(path: string, options: FileSystemOptions): Promise<SavedRecord | null> {
+  try {
+    await using opened = await openSafetensors(path, options);
+    return parseRecord(opened.metadata.firn ?? null, path);
+  } catch (error) {
+    if (error instanceof DataError || error instanceof NotFoundError) return null;
+    throw error;
+  }
+}
+
+/**
+ * What a rank has saved of its own.
+ *
+ * @throws {InputError} When it is damaged: the other ranks, which do not read it, would go on from it
+ */
+async function loadOwn(path: string, options: FileSystemOptions): Promise<Checkpoint> {
+  try {
+    return await loadTensors(path, options);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    throw new InputError(
+      `Cannot resume from "${path}" as what a rank has saved must be whole: it is damaged; remove it, and all ranks go on from the step before`,
+      { cause: error },
+    );
+  }
 }
 
 async function loadFile(path: string, options: FileSystemOptions): Promise<Checkpoint> {

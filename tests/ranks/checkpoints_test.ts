@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
   DataError,
@@ -127,6 +127,26 @@ Deno.test("a run goes on from the newest step that all ranks have saved, on as m
     InputError,
     '"exchange" is null where that had "parameters every 2',
   );
+});
+
+Deno.test("a damaged file of a rank, and one of an earlier run, are passed over for the step before", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const fileSystem = memoryFileSystem(), newest = "run.rank-1.safetensors";
+  await together(gpu, { fileSystem, until: 5, every: 1 });
+  const stepOf = async (rank: number): Promise<number> =>
+    (await loadCheckpoint(PATH, { fileSystem, ranks: { rank, size: 2 } })).step;
+  const whole = await fileSystem.read(newest), put = (bytes: Uint8Array) => fileSystem.write(newest, bytes);
+  // Values that were changed are seen by the rank that reads them alone.
+  await put(whole.with(whole.length - 1, whole.at(-1)! ^ 1));
+  assertEquals(await stepOf(0), 5);
+  await assertRejects(() => stepOf(1), InputError, `"${newest}" as what a rank has saved must be whole`);
+  await put(whole.slice(0, 100));
+  assertEquals([await stepOf(0), await stepOf(1)], [4, 4]);
+  const letters = Array.from(whole, (byte) => String.fromCharCode(byte)).join("");
+  const other = letters.replace('\\"lookEvery\\":3', '\\"lookEvery\\":2');
+  assert(other !== letters);
+  await put(Uint8Array.from(other, (letter) => letter.charCodeAt(0)));
+  assertEquals([await stepOf(0), await stepOf(1)], [4, 4]);
 });
 
 Deno.test("a keeper of several ranks refuses to save by time, and to keep one file", async () => {
