@@ -7,6 +7,8 @@
 import { refuse } from "../arguments.ts";
 import { RanksError } from "../errors.ts";
 import type { Mpi } from "../host/load_mpi.ts";
+import type { AddsGradients } from "../train/parameter_exchange.ts";
+import { gradientExchange } from "../train/step/exchange.ts";
 import type { Ranks } from "./ranks.ts";
 import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
@@ -27,7 +29,7 @@ const TAGS = 30_000;
 export function mpiRanks(
   mpi: Mpi,
   { seconds, survive = false }: { readonly seconds: number; readonly survive?: boolean },
-): Ranks {
+): Ranks & AddsGradients {
   const { call, constants, version } = mpi, { world } = constants, level = new Int32Array(1);
   call.MPI_Initialized(level);
   if (level[0] !== 0) throw new RanksError("Cannot start MPI as a process can do it once: it runs already");
@@ -66,6 +68,7 @@ export function mpiRanks(
     local: { rank: local.rank, size: local.size },
     engine: version,
     ...exchangeOf(mpi, { group, next }),
+    gradients: gradientExchange,
     ...survivor !== null && { survival: { lost: survivor.lost, goOn: queue.goOn } },
     abort,
     async close() {

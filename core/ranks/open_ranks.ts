@@ -10,6 +10,7 @@ import { hostEnvironment } from "../host/environment.ts";
 import { loadMpi, type Mpi } from "../host/load_mpi.ts";
 import { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
 import { mpiRanks } from "./mpi_ranks.ts";
+import type { AddsGradients } from "../train/parameter_exchange.ts";
 import type { Ranks } from "./ranks.ts";
 
 /** Options of {@link openRanks}. */
@@ -61,7 +62,7 @@ const NAMES: Readonly<Record<Launched["launcher"], readonly string[]>> = {
  * await ranks.close();
  * ```
  */
-export async function openRanks(options: RanksOptions = {}): Promise<Ranks> {
+export async function openRanks(options: RanksOptions = {}): Promise<Ranks & AddsGradients> {
   checkOptions("openRanks", options, "its argument must be a record of library, timeout and survive");
   const { library, timeout = 600, survive = false } = options;
   if (!(typeof timeout === "number" && timeout > 0 && timeout < 2e6)) {

@@ -7,7 +7,6 @@
 /// <reference types="npm:@webgpu/types@0.1.66" />
 import { DeviceLostError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystem, FileSystemOptions } from "../host/file_system.ts";
-import { hostFileSystem } from "../host/host_file_system.ts";
 import { nodeProcess } from "../host/node.ts";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
@@ -83,7 +82,10 @@ export interface GpuOptions extends FileSystemOptions {
    * timestamps measure and software adapters do not. Results are the same up to rounding.
    */
   readonly tune?: boolean;
-  /** File that keeps the measurements of each adapter; when absent they are kept in this process only. */
+  /**
+   * File that keeps the measurements of each adapter; when absent they are kept in this process only. A program that a bundler made
+   * gives `fileSystem` with it.
+   */
   readonly tuneCache?: string;
   /** Called with the progress of measuring, which ends when `done` is `total`. */
   readonly onTune?: Tuning["onProgress"];
@@ -128,7 +130,7 @@ const MOST_BINDINGS = 32;
  */
 export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promise<Gpu> {
   const options = { ...rest, gpu: gpu === "auto" && isNodeAlone() ? "dawn" : gpu } as const;
-  const check = rest.device === undefined ? null : await choiceOf(rest.device);
+  const check = rest.device === undefined ? null : await choiceOf(rest.device), cache = await cacheOf(rest);
   const api = await apiOf(options), dawn = options.gpu === "dawn";
   const wanted = { powerPreference: "high-performance" } as const;
   const adapter = await turning({ source: { api } }, api.requestAdapter(wanted));
@@ -169,7 +171,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
       bindingAlignment: limits.minStorageBufferOffsetAlignment,
     },
-    tuning: { enabled: tune, cache: cacheOf(options), onProgress: onTune, variants: new Map() },
+    tuning: { enabled: tune, cache, onProgress: onTune, variants: new Map() },
     counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
     pipelines: new Map(),
     ...watch(device, { api, name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
@@ -190,8 +192,8 @@ async function matricesOf(
   return { matrices: own, units };
 }
 
-/** Named so that no bundler puts it into a page, which has no choice of GPUs. */
-const CHOICE = "./chosen_gpu.ts";
+/** Named so that no bundler puts them into a page, which has neither a choice of GPUs nor files. */
+const CHOICE = "./chosen_gpu.ts", FILES = "../host/host_file_system.ts";
 
 /** What checks that an adapter is the GPU at an address. */
 async function choiceOf(device: string): Promise<(info: GPUAdapterInfo) => void> {
@@ -237,8 +239,18 @@ async function apiOf({ gpu = "auto", unsafe = false }: GpuOptions): Promise<WebG
   );
 }
 
-function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Tuning["cache"] {
-  return path === undefined ? null : { path, fileSystem: fileSystem ?? hostFileSystem() };
+/** Where measurements are kept. */
+async function cacheOf({ tuneCache: path, fileSystem }: GpuOptions): Promise<Tuning["cache"]> {
+  if (path === undefined) return null;
+  if (fileSystem !== undefined) return { path, fileSystem };
+  const { hostFileSystem }: typeof import("../host/host_file_system.ts") = await import(FILES).catch(
+    (error: Error) => {
+      throw new InputError(
+        `Cannot keep measured products in "${path}" as a program that is bundled must give "fileSystem": ${error.message}; give hostFileSystem() of "@firn/train/data"`,
+      );
+    },
+  );
+  return { path, fileSystem: hostFileSystem() };
 }
 
 /** Keeps the first error that the device reports, and closes the device. */

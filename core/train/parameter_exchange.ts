@@ -21,7 +21,7 @@ export interface RanksTogether {
    * the ranks before the update, so that all have the same weights, signals and frozen sets, bit for bit. All need equal
    * parameters, options and frozen sets, and take the same steps.
    */
-  readonly ranks?: Ranks;
+  readonly ranks?: Ranks & Partial<AddsGradients>;
   /**
    * What `ranks` exchange; gradients when absent, as `ranks` says. With `averageParameters({ every })` of `@firn/train/ranks` each rank
    * takes steps of its own batches alone, and every so many steps the parameters are averaged.
@@ -39,6 +39,55 @@ export interface ExchangeTime {
   readonly ms: number;
   /** Those of them after the backward pass; the others are hidden behind it. */
   readonly waitedMs: number;
+}
+
+/** A buffer of sums of gradients. */
+export interface Summed {
+  /** It. */
+  readonly buffer: GPUBuffer;
+  /** Its size. */
+  readonly bytes: number;
+  /** Submits the work that completes it, once; absent where that is submitted already. */
+  readonly complete?: () => void;
+}
+
+/** Exchanges the sums of the gradients of a step. */
+export interface Exchange {
+  /**
+   * Tells the other ranks how many labels this one has.
+   *
+   * @param labels Labels of the parts of this rank
+   * @param what The step, and what its sums are
+   * @returns Labels of all ranks
+   * @throws {RanksError} When another rank is at another step, or has frozen something else
+   */
+  agree(labels: number, what: { readonly step: number; readonly key: string }): Promise<number>;
+  /** What labels are counted in, a power of two; null until all ranks have agreed once. */
+  readonly unit: number | null;
+  /**
+   * Replaces sums of this rank by those of all. All ranks get the same bits.
+   *
+   * @param sums Buffers, in the order in which they are completed
+   * @param options `after`: nothing is given to the other ranks before that
+   * @returns How long it took
+   */
+  sum(sums: readonly Summed[], options?: { readonly after?: Promise<unknown> }): Promise<ExchangeTime>;
+  /** Bytes that this rank gave to the others so far. */
+  readonly bytes: number;
+  /** Frees its buffers. */
+  destroy(): void;
+}
+
+/** What ranks of `openRanks` bring along: who trains alone does not download what adds up gradients. */
+export interface AddsGradients {
+  /**
+   * Begins the exchanges of a training.
+   *
+   * @param gpu The device
+   * @param ranks These ranks
+   * @returns What exchanges sums of gradients
+   */
+  readonly gradients: (gpu: Gpu, ranks: Ranks) => Exchange;
 }
 
 /** How values of parameters are sent to other ranks. */

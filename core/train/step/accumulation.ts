@@ -19,7 +19,7 @@ import type { Path } from "../../tree.ts";
 import { ALL_WEIGHT, PART_DRAW, PART_WEIGHT } from "../state/specs.ts";
 import type { BatchBuffers } from "./batch_buffers.ts";
 import { type Arena, arenasOf } from "./buckets.ts";
-import type { Summed } from "./exchange.ts";
+import type { Summed } from "../parameter_exchange.ts";
 
 /** What the parts of a step compute. */
 export interface PlannedPart {

@@ -23,7 +23,7 @@ import { type ThawGroups, thawGroupsOf } from "../freeze/thaw.ts";
 import type { Run } from "../state/run.ts";
 import { allStateSpecs, type StateSpec } from "../state/specs.ts";
 import type { MemoryLimit } from "../options.ts";
-import type { OpenExchange } from "../parameter_exchange.ts";
+import type { AddsGradients, OpenExchange } from "../parameter_exchange.ts";
 import type { SkippedSteps } from "../skipped_steps.ts";
 import type { ThawSteps } from "../types.ts";
 import { type PartGraph, tracePart } from "./part.ts";
@@ -60,7 +60,7 @@ export interface StepDefinition {
   /** The processes that train together, whatever they exchange; null for this one alone. */
   readonly together: Ranks | null;
   /** Those that add up gradients; null where none do. */
-  readonly ranks: Ranks | null;
+  readonly ranks: (Ranks & Partial<AddsGradients>) | null;
   /** Exchanges of parameters with other processes; null for none. */
   readonly averages: OpenExchange | null;
   /** Bytes that a training may take; null for no limit. */

@@ -19,46 +19,11 @@ import type { Gpu } from "../../runtime/device.ts";
 import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
-import type { ExchangeTime } from "../parameter_exchange.ts";
+import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
 import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
 
 /** Bits of a number that stays exact in f32 when 1,024 ranks add it up. */
 const EXACT_BITS = 13;
-
-/** A buffer of sums. */
-export interface Summed {
-  readonly buffer: GPUBuffer;
-  readonly bytes: number;
-  /** Submits the work that completes it, once; absent where that is submitted already. */
-  readonly complete?: () => void;
-}
-
-/** Exchanges the sums of a step. */
-export interface Exchange {
-  /**
-   * Tells the other ranks how many labels this one has.
-   *
-   * @param labels Labels of the parts of this rank
-   * @param what The step, and what its sums are
-   * @returns Labels of all ranks
-   * @throws {RanksError} When another rank is at another step, or has frozen something else
-   */
-  agree(labels: number, what: { readonly step: number; readonly key: string }): Promise<number>;
-  /** What labels are counted in, a power of two; null until all ranks have agreed once. */
-  readonly unit: number | null;
-  /**
-   * Replaces sums of this rank by those of all. All ranks get the same bits.
-   *
-   * @param sums Buffers, in the order in which they are completed
-   * @param options `after`: nothing is given to the other ranks before that
-   * @returns How long it took
-   */
-  sum(sums: readonly Summed[], options?: { readonly after?: Promise<unknown> }): Promise<ExchangeTime>;
-  /** Bytes that this rank gave to the others so far. */
-  readonly bytes: number;
-  /** Frees its buffers. */
-  destroy(): void;
-}
 
 /** Memory of the host through which a bucket goes. */
 interface Slot {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { InputError } from "../../errors.ts";
 import type { Ages, Cost } from "../../plan/types.ts";
 import type { Ranks } from "../../ranks/ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
@@ -16,12 +17,11 @@ import type { Leaves, Path } from "../../tree.ts";
 import type { PrefixCache } from "../freeze/prefix_cache.ts";
 import { writeNoLabels } from "../freeze/ring.ts";
 import { ALL_WEIGHT, LOSS, RING } from "../state/specs.ts";
-import type { ExchangeTime } from "../parameter_exchange.ts";
+import type { AddsGradients, Exchange, ExchangeTime } from "../parameter_exchange.ts";
 import { type Accumulation, type Place, type PlannedPart, recordParts } from "./accumulation.ts";
 import { type BatchBuffers, batchBuffers, batchValues } from "./batch_buffers.ts";
 import type { CompiledStep } from "./compile.ts";
 import type { StepDefinition } from "./definition.ts";
-import type { Exchange } from "./exchange.ts";
 import { type Lock, lock } from "../../runtime/lock.ts";
 
 /** A step to take. */
@@ -96,7 +96,7 @@ export interface StepExecutor {
 interface Device {
   readonly gpu: Gpu;
   readonly cache: PrefixCache | null;
-  readonly ranks: Ranks | null;
+  readonly ranks: StepDefinition["ranks"];
   /** Null before the first step, and where one process trains. */
   exchange: Exchange | null;
   readonly inputs: BatchBuffers;
@@ -233,12 +233,25 @@ async function accumulate(device: Device, step: Execution, part: PlannedPart): P
   return { cost: compiled.cost, moved: current.recording.moved, ...time && { exchange: time } };
 }
 
-/** What adds up what the ranks have; it is loaded where there are any. */
+/** What adds up what the ranks have: what they bring along, or that of Firn. */
 async function exchangeOf(device: Device): Promise<Exchange | null> {
   const { gpu, ranks } = device;
   if (ranks === null || device.exchange !== null) return device.exchange;
-  const { gradientExchange } = await import("./exchange.ts");
-  return device.exchange = gradientExchange(gpu, ranks);
+  return device.exchange = (ranks.gradients ?? await ownExchange())(gpu, ranks);
+}
+
+/** Named so that no bundler puts it into a page, which has no ranks. */
+const EXCHANGE = "./exchange.ts";
+
+async function ownExchange(): Promise<AddsGradients["gradients"]> {
+  const { gradientExchange }: typeof import("./exchange.ts") = await import(EXCHANGE).catch(
+    (error: Error) => {
+      throw new InputError(
+        `Cannot train on several ranks as "ranks" of a program that is bundled must bring "gradients", as those of openRanks() do: ${error.message}; take those`,
+      );
+    },
+  );
+  return gradientExchange;
 }
 
 /** Writes what is absent. The cost is that of a step with labels, as what is frozen decides about it. */
