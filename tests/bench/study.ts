@@ -33,6 +33,7 @@ import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { primary } from "./study_policies.ts";
 import { prepare } from "./study_prepare.ts";
+import { SCRATCH } from "./study_scratch.ts";
 import { readCache, writeReport } from "./study_report.ts";
 import { makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
@@ -52,7 +53,11 @@ const FLAGS = {
     null,
   ),
   seconds: positive("seconds after which no run begins", 500),
-  part: oneOf<"core" | "breadth">(["core", "breadth"], "what is run", "core"),
+  part: oneOf<"core" | "breadth" | "scratch">(
+    ["core", "breadth", "scratch"],
+    "what is run: the core, more policies, or models trained from nothing",
+    "core",
+  ),
   gpu: oneOf<"auto" | "deno" | "dawn">(["auto", "deno", "dawn"], "implementation of WebGPU", "auto"),
   precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
   "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
@@ -179,12 +184,11 @@ export async function main(args: readonly string[]): Promise<void> {
     for (const line of await prepare({ ...data, smollm2, minilm, out })) print(line);
     return;
   }
-  const breadth = flags.part === "breadth",
-    [core, rest] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
+  const [core, breadth] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
   if (flags.report) {
     return await report(core, flags);
   }
-  const plan = withTasks(breadth ? rest : core, flags.tasks);
+  const plan = withTasks({ core, breadth, scratch: SCRATCH }[flags.part], flags.tasks);
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
   const missing = flags.tiny ? undefined : plan.tasks.find(({ data }) => !names.includes(`${data}.json`));
   if (missing !== undefined) {

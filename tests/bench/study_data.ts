@@ -11,6 +11,8 @@ import { hostFileSystem } from "@firn/train/data";
 import { IGNORE } from "@firn/train/ops";
 import { allBatches, type BatchSizes, shuffledBatches } from "../../examples/text_batches.ts";
 import { draws, shuffled } from "../../examples/shuffle.ts";
+import type { StudyTask } from "./study_plan.ts";
+import { imageBatchOf, questionBatchOf } from "./study_scratch.ts";
 
 /**
  * Token ids behind one number: the class of the row, or the index of the first id that is learned. The host holds them all in
@@ -57,6 +59,23 @@ export async function readData(
   );
 }
 
+/** What rows are, and batches of them. */
+export type RowKind = "tokens" | "classes" | "images" | "questions";
+
+/** What the rows of a task are. */
+export function kindOf(model: StudyTask["model"], { classes }: Pick<StudyData, "classes">): RowKind {
+  if (model === "vit") return "images";
+  if (model === "smolvlm") return "questions";
+  return classes === null ? "tokens" : "classes";
+}
+
+/** Batches of all kinds but of classes of texts. */
+const MAKE = {
+  tokens: tokenBatchOf,
+  images: imageBatchOf as unknown as typeof tokenBatchOf,
+  questions: questionBatchOf,
+};
+
 /** Batches of rows of which the next token is learned: padded on the right, without a mask, as nothing looks ahead. */
 function tokenBatchOf(rows: readonly StudyRow[], { batch, length, padding }: BatchSizes): TokenBatch {
   const ids = new Int32Array(batch * length).fill(padding),
@@ -74,27 +93,27 @@ const classRow = ([label, ...ids]: StudyRow): { ids: readonly number[]; label: n
 /** All rows once, in order; the last batch is filled up. */
 export function everyBatch(
   rows: readonly StudyRow[],
-  { classes, ...sizes }: BatchSizes & { readonly classes: boolean },
+  { kind, ...sizes }: BatchSizes & { readonly kind: RowKind },
 ): StudyBatch[] {
-  if (classes) return allBatches(rows.map(classRow), sizes);
+  if (kind === "classes") return allBatches(rows.map(classRow), sizes);
   return Array.from(
     { length: Math.ceil(rows.length / sizes.batch) },
-    (_, b) => tokenBatchOf(rows.slice(b * sizes.batch, (b + 1) * sizes.batch), sizes),
+    (_, b) => MAKE[kind](rows.slice(b * sizes.batch, (b + 1) * sizes.batch), sizes),
   );
 }
 
 /** Batches to train on, without end: each epoch has every row once, in an order of its own. */
 export function* trainBatches(
   rows: readonly StudyRow[],
-  { classes, seed, ...sizes }: BatchSizes & { readonly classes: boolean; readonly seed: number },
+  { kind, seed, ...sizes }: BatchSizes & { readonly kind: RowKind; readonly seed: number },
 ): Generator<StudyBatch, never, undefined> {
-  if (classes) return yield* shuffledBatches(rows.map(classRow), { ...sizes, seed });
+  if (kind === "classes") return yield* shuffledBatches(rows.map(classRow), { ...sizes, seed });
   for (let left: StudyRow[] = [], epoch = 0;;) {
     while (left.length < sizes.batch) {
       const order = shuffled(rows.length, draws(`order ${seed} ${epoch++}`));
       left.push(...Array.from(order, (i) => rows[i]));
     }
-    yield tokenBatchOf(left.slice(0, sizes.batch), sizes);
+    yield MAKE[kind](left.slice(0, sizes.batch), sizes);
     left = left.slice(sizes.batch);
   }
 }

@@ -19,13 +19,14 @@ import {
   unflatten,
 } from "@firn/train";
 import { classAccuracy } from "@firn/train/evaluation";
-import { loadModel, newAdapter } from "@firn/train/hub";
+import { loadModel, newAdapter, newModel } from "@firn/train/hub";
 import { normalValues } from "../../kernels/random.ts";
 import { type Evaluation, recordEvaluation } from "../../core/infer/evaluate.ts";
 import { storageOf } from "../../core/runtime/residents.ts";
 import { copyToDevice } from "../../core/train/state/upload.ts";
-import { everyBatch, type StudyBatch, type StudyData, type StudyRow } from "./study_data.ts";
+import { everyBatch, kindOf, type StudyBatch, type StudyData, type StudyRow } from "./study_data.ts";
 import type { StudyTask } from "./study_plan.ts";
+import { SCRATCH_MODELS } from "./study_scratch.ts";
 
 /** What runs need of a task. */
 export interface Subject {
@@ -89,12 +90,13 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
   }
   const show = shower(gpu, { shown, trained });
   const params = unflatten(shown), padding = Number(base.source.pad_token_id ?? 0);
-  const sizes = { ...task, padding, classes: data.classes !== null };
+  const sizes = { ...task, padding, kind: kindOf(task.model, data) };
+  const rated = sizes.kind === "classes" || sizes.kind === "images";
   const recorded = async (part: "validation" | "test") => {
     const batches = everyBatch(data[part], sizes);
     const means = [
       loss,
-      ...data.classes === null ? [] : [classAccuracy(model).mean as Loss<object, StudyBatch>],
+      ...rated ? [classAccuracy(model).mean as Loss<object, StudyBatch>] : [],
     ];
     return await Promise.all(means.map((mean) => recordEvaluation(gpu, { loss: mean, params, batches })));
   };
@@ -102,9 +104,11 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
   const past = memory === null ? null : await recordEvaluation(gpu, {
     loss: nextTokenLoss(data.classes === null ? model : await load(null)),
     params: causalParams(shown),
-    batches: everyBatch(memory, { ...MEMORY, padding, classes: false }) as TokenBatch[],
+    batches: everyBatch(memory, { ...MEMORY, padding, kind: "tokens" }) as TokenBatch[],
   });
-  const head = [...bases.keys()].find((path) => /^(score|classifier)\.weight$/.test(path));
+  const head = task.model in SCRATCH_MODELS
+    ? undefined
+    : [...bases.keys()].find((path) => /^(score|classifier)\.weight$/.test(path));
 
   return {
     task,
@@ -113,6 +117,7 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
     loss,
     parameters: new Map(trained.map((path) => [path, known.get(path)!])),
     async paramsOf(seed) {
+      if (task.model in SCRATCH_MODELS) return (await newScratch(gpu, { task, seed })).params;
       if (task.rank !== null) return (await adapted(seed)).params;
       if (data.classes === null || head === undefined) return base.params;
       const { shape } = bases.get(head)!, size = shape.reduce((a, b) => a * b, 1);
@@ -173,7 +178,15 @@ function shower(
   };
 }
 
-/** Loads the models of a folder, each of them once for each head. */
+/** A model with random weights of a seed. */
+function newScratch(
+  gpu: Gpu,
+  { task: { model }, seed }: { readonly task: Pick<StudyTask, "model">; readonly seed: number },
+): Promise<Model> {
+  return newModel(gpu, { source: SCRATCH_MODELS[model as keyof typeof SCRATCH_MODELS], seed });
+}
+
+/** Loads the models of a folder, each of them once for each head. Those without a file have random weights. */
 export function modelsIn(
   gpu: Gpu,
   folder: string,
@@ -185,8 +198,12 @@ export function modelsIn(
   const loaded = new Map<string, Promise<Model>>();
   return (name) => (classes) => {
     const key = `${name} ${classes?.join()}`;
-    const options = classes === null ? {} : { architecture: heads[name], labels: classes };
-    if (!loaded.has(key)) loaded.set(key, loadModel(gpu, `${folder}/${name}`, options));
+    const make = (): Promise<Model> => {
+      if (name !== "smollm2" && name !== "minilm") return newScratch(gpu, { task: { model: name }, seed: 0 });
+      const options = classes === null ? {} : { architecture: heads[name], labels: classes };
+      return loadModel(gpu, `${folder}/${name}`, options);
+    };
+    if (!loaded.has(key)) loaded.set(key, make());
     return loaded.get(key)!;
   };
 }

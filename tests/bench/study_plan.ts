@@ -9,7 +9,7 @@ import { shareOf } from "../../policies/share_of.ts";
 /** Something to train on, and how. */
 export interface StudyTask {
   readonly name: string;
-  readonly model: "smollm2" | "minilm";
+  readonly model: "smollm2" | "minilm" | "vit" | "llama" | "smolvlm";
   /** Rows of token ids, as `study_prepare.ts` writes them. */
   readonly data: string;
   /** Rank of the adapter; null where all weights are trained. */
@@ -52,6 +52,7 @@ export const BREADTH_ARMS = [
   "gradientProbe",
   "AdaGradSelect",
   "biases and norms",
+  "spectral stop",
 ] as const;
 
 /** The name of an arm. */

@@ -18,6 +18,7 @@ import {
   layerLinears,
   prefix,
   rotate,
+  spectralStop,
 } from "@firn/train/policies";
 import { randomOrder } from "../../policies/random.ts";
 import { shareOf } from "../../policies/share_of.ts";
@@ -179,6 +180,7 @@ export function freezingOf(
     "autoTau": () => by(gradES()),
     "gradientProbe": () => by(gradientProbe()),
     "AdaGradSelect": () => by(adaGradSelect({ every: Math.max(1, Math.round(steps / 10)), seed })),
+    "spectral stop": () => by(spectralStop()),
     "rotate": () => by(rotate({ every: Math.max(1, Math.round(steps / 20)), order: "shuffled", seed })),
     "biases and norms": () => only(bitFit(parameters, { norms: true, also: (path) => HEAD.test(path) })),
   };

@@ -16,10 +16,12 @@ import {
 } from "@firn/train/data";
 import { draws, shuffled } from "../../examples/shuffle.ts";
 import { type Example, readExamples, readSpam } from "../../examples/labelled_text.ts";
+import { CLASSES, type Digits, PIXELS, readDigits } from "../../examples/digits_data.ts";
 import { openText } from "../../examples/text.ts";
 import { cutIds } from "../../examples/text_batches.ts";
 import type { StudyData, StudyRow } from "./study_data.ts";
 import { TASKS } from "./study_plan.ts";
+import { SCRATCH_TASKS } from "./study_scratch.ts";
 
 /** Where the sources are. */
 export interface PrepareOptions {
@@ -40,6 +42,8 @@ const HELD = {
   instruction: { validation: 64, test: 128 },
   banking77: { validation: 256, test: 512 },
   spam: { validation: 256, test: 512 },
+  digits: { validation: 512, test: 1024 },
+  addresses: { validation: 32, test: 64 },
 } as const;
 /** Rows of 256 tokens of the State of the Union. */
 const MEMORY = 16;
@@ -51,7 +55,21 @@ function mixed<T>(items: readonly T[], name: string): T[] {
 
 /** Rows that are trained on in the longest of the tasks of some data. */
 function rowsOf(data: string): number {
-  return Math.max(...TASKS.filter((task) => task.data.startsWith(data)).map(({ rows }) => rows));
+  return Math.max(
+    ...[...TASKS, ...SCRATCH_TASKS].filter((task) => task.data.startsWith(data)).map(({ rows }) => rows),
+  );
+}
+
+/** Digits as their grey values, 0 to 255. */
+function digitRows({ count, images, labels }: Digits): StudyRow[] {
+  const grey = (value: number): number => Math.round(255 * (0.3081 * value + 0.1307));
+  return mixed(
+    Array.from(
+      { length: count },
+      (_, i) => [labels[i], ...images.slice(i * PIXELS, (i + 1) * PIXELS).map(grey)],
+    ),
+    "digits",
+  );
 }
 
 /** Parts of items, which share none. */
@@ -160,9 +178,9 @@ export async function prepare(options: PrepareOptions): Promise<string[]> {
   );
   const test = mixed(await readExamples(`${options.banking77}/test.csv`, { label: "category" }), "test");
   const spam = await readSpam();
-  const own = partsOf(train, { ...HELD.banking77, test: 0, train: rowsOf("banking77") });
+  const parts = partsOf(train, { ...HELD.banking77, test: 0, train: rowsOf("banking77") });
   const sources = {
-    banking77: { ...own, test: test.slice(0, HELD.banking77.test) },
+    banking77: { ...parts, test: test.slice(0, HELD.banking77.test) },
     spam: {
       train: mixed(spam.train, "spam").slice(0, rowsOf("spam")),
       validation: mixed(spam.validation, "spam").slice(0, HELD.spam.validation),
@@ -178,5 +196,23 @@ export async function prepare(options: PrepareOptions): Promise<string[]> {
       await write(`${name}-${model}`, data);
     }
   }
+  const digits = await readDigits(), shown = HELD.digits, seen = digitRows(digits.train);
+  await write("digits", {
+    classes: Array.from({ length: CLASSES }, (_, digit) => `${digit}`),
+    train: seen.slice(0, rowsOf("digits")),
+    validation: seen.slice(-shown.validation),
+    test: digitRows(digits.test).slice(0, shown.test),
+  });
+  const own = await windowsOf(
+    await loadTokenizer(new URL("../../examples/models/sotu", import.meta.url).pathname),
+    {
+      corpus: await openText("sotu"),
+      length: 256,
+    },
+  );
+  await write("addresses", {
+    classes: null,
+    ...partsOf(own, { ...HELD.addresses, train: rowsOf("addresses") }),
+  });
   return said;
 }

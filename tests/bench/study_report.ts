@@ -12,6 +12,7 @@ import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.
 import type { StudyLine } from "./study_lines.ts";
 import { BREADTH, type StudyPlan } from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
+import { SCRATCH } from "./study_scratch.ts";
 import { summarise, type Summary } from "./study_summary.ts";
 import { markdownTable, studyTable } from "./study_table.ts";
 
@@ -76,7 +77,8 @@ export function partsOf(
   plan: StudyPlan,
   { lines, cache }: { readonly lines: readonly StudyLine[]; readonly cache: readonly CacheResult[] },
 ): { readonly summaries: readonly Summary[]; readonly parts: Readonly<Record<string, readonly string[]>> } {
-  const summaries = summarise(plan, lines), claims = claimsOf(plan, summaries);
+  const summaries = summarise(plan, lines), fresh = summarise(SCRATCH, lines);
+  const claims = claimsOf(plan, [...summaries, ...fresh]);
   return {
     summaries,
     parts: {
@@ -91,6 +93,7 @@ export function partsOf(
         : [...studyTable(summaries), "", "![Quality over time](study.svg)"],
       cache: cacheLines(cache),
       breadth: breadthTable(lines),
+      scratch: fresh.length === 0 ? ["Not measured yet."] : studyTable(fresh),
     },
   };
 }

@@ -146,7 +146,7 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
     "confirmed",
     "confirmed",
     "confirmed",
-    "not testable here",
+    "not measured yet",
   ]);
   assertMatch(claims[3].measured, /ends above -1 % on 0 of 3 tasks, the least at -6\.\d\d %/);
   // Not to be told from chance is not to be equal.

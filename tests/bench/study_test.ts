@@ -16,7 +16,7 @@ import { DataError, InputError, NotFoundError } from "@firn/train";
 import { UsageError } from "../../examples/flags.ts";
 import { withTasks } from "./study.ts";
 import { compileClock, joulesOf } from "./study_clocks.ts";
-import { everyBatch, trainBatches } from "./study_data.ts";
+import { everyBatch, kindOf, trainBatches } from "./study_data.ts";
 import {
   checkAlike,
   joinLines,
@@ -37,7 +37,7 @@ import { planningOf, type StudyLab } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { auto, blocksOf } from "@firn/train/policies";
 import { hostValues } from "../../core/sources.ts";
-import type { Gpu } from "@firn/train";
+import type { Gpu, Tensor } from "@firn/train";
 
 /** A finished run of the plan, with made-up numbers. */
 function finished(run: Parameters<typeof keyOfPlanned>[0], more: Partial<StudyLine> = {}): StudyLine {
@@ -180,7 +180,7 @@ Deno.test("planning of changed sets is what their looks take beyond others", () 
 
 Deno.test("batches have each row once an epoch, learn from the index on, and have an order of each seed", () => {
   const rows = [[0, 1, 2], [1, 3, 4, 5], [2, 6, 7, 8], [1, 9, 9]],
-    sizes = { batch: 2, length: 3, padding: 0, classes: false };
+    sizes = { batch: 2, length: 3, padding: 0, kind: "tokens" } as const;
   const [first] = everyBatch(rows, sizes);
   assertEquals([...hostValues(first.inputIds, "")], [1, 2, 0, 3, 4, 5]);
   assertEquals([...hostValues(first.labels, "")], [1, 2, -100, -100, 4, 5]);
@@ -195,6 +195,20 @@ Deno.test("batches have each row once an epoch, learn from the index on, and hav
   };
   assertEquals([heads(1).slice(0, 4).toSorted(), heads(1).slice(4).toSorted()], [[1, 3, 6, 9], [1, 3, 6, 9]]);
   assert([2, 3, 4].some((seed) => heads(seed).join() !== heads(1).join()));
+});
+
+Deno.test("batches of digits hold what is in their rows, and what fills them is not learned", () => {
+  const black = Array<number>(784).fill(0), white = Array<number>(784).fill(255);
+  const rows = [[7, ...black], [4, ...white], [3, ...black]], sizes = { batch: 4, length: 6, padding: 0 };
+  const [images] = everyBatch(rows, { ...sizes, kind: kindOf("vit", { classes: ["0"] }) });
+  assertEquals([...hostValues(images.labels, "")], [7, 4, 3, -100]);
+  const pixels = hostValues((images as unknown as { pixelValues: Tensor }).pixelValues, "");
+  assertEquals([pixels.length, pixels[0] < 0, pixels[784] > 2, pixels[3 * 784]], [4 * 784, true, true, 0]);
+  const [asked] = everyBatch(rows, { ...sizes, kind: kindOf("smolvlm", { classes: null }) });
+  const ids = [...hostValues(asked.inputIds, "")], labels = [...hostValues(asked.labels, "")];
+  // Which digit: 3 and the digit. Whether it is even: 13 for yes.
+  assertEquals(ids.slice(0, 12), [0, 0, 0, 0, 1, 10, 0, 0, 0, 0, 2, 13]);
+  assertEquals(labels.filter((id) => id !== -100), [10, 13, 6]);
 });
 
 Deno.test("energy is power times time, each reading until the next", () => {

@@ -22,7 +22,7 @@ import {
 import { earlyStopping } from "@firn/train/policies";
 import { snapshot } from "../../core/train/state/snapshot.ts";
 import type { Compiled, PowerMeter } from "./study_clocks.ts";
-import { type StudyBatch, trainBatches } from "./study_data.ts";
+import { kindOf, type StudyBatch, trainBatches } from "./study_data.ts";
 import type { CurvePoint, StudyLine } from "./study_lines.ts";
 import type { Subject } from "./study_models.ts";
 import {
@@ -155,7 +155,7 @@ export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<S
     const scene: Scene = { lab, course, definition, progress, start };
     gpu.counts.peakBytes = gpu.counts.bytes;
     const rows = subject.data.train.slice(0, course.run.task.rows);
-    const sizes = { ...run.task, padding: subject.padding, classes: subject.data.classes !== null };
+    const sizes = { ...run.task, padding: subject.padding, kind: kindOf(run.task.model, subject.data) };
     const batches = trainBatches(rows, { ...sizes, seed: run.seed });
     while (progress.waiting.length > 0) {
       state = await stepsToLook(scene, { state, batches });
