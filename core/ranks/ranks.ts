@@ -55,6 +55,11 @@ export interface Ranks {
   /** What carries the data, for people. */
   readonly engine: string;
   /**
+   * Whether sums of gradients are copied to memory of this process before they are given to the other ranks; false when absent: they
+   * then lie in memory of the driver of the GPU, which saves a copy, and which the kernel lets no other process read.
+   */
+  readonly ownMemory?: boolean;
+  /**
    * Adds up the values of all ranks, in place. All ranks get the same bits.
    *
    * @param data As many values on each rank

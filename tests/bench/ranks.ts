@@ -28,6 +28,7 @@ const FLAGS = {
   turn: whole("milliseconds that a measurement lasts at least", 1500),
   jobs: whole("take so many of the jobs, from the first; all when absent", null),
   variants: text<string | null>("FILE", "measured products, such as .firn/tune.json; others by a rule", null),
+  copies: toggle("copy sums to memory of the process before MPI gets them"),
   torch: toggle("measure PyTorch, too"),
   tiny: toggle("the smallest jobs, to try the command"),
 };
@@ -110,8 +111,17 @@ async function mpiWords(size: number): Promise<string[]> {
 }
 
 function questionOf({ flags, jobs, counts }: Run, ranked: boolean, seconds: number): Question {
-  const { turn, gpu, variants } = flags;
-  return { jobs: ranked ? jobs : jobsOfOne(jobs), totals: counts, ranked, seconds, turn, gpu, variants };
+  const { turn, gpu, variants, copies } = flags;
+  return {
+    jobs: ranked ? jobs : jobsOfOne(jobs),
+    totals: counts,
+    ranked,
+    seconds,
+    turn,
+    gpu,
+    variants,
+    copies,
+  };
 }
 
 function twinWords({ flags, jobs }: Run, gpus: number, seconds: number): string[] {

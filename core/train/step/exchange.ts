@@ -31,6 +31,8 @@ interface Slot {
   readonly staging: Staging;
   /** For its way back; null where `writeBuffer` does it. */
   readonly upload: KeptUpload | null;
+  /** Where the ranks add it up; null where they do in the mapped memory. */
+  readonly own: Float32Array | null;
 }
 
 /** What an exchange has. */
@@ -78,6 +80,7 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
         held.slots = Array.from({ length: count }, () => ({
           staging: newStaging(gpu, bytes),
           upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
+          own: ranks.ownMemory ? new Float32Array(bytes / 4) : null,
         }));
         await checkAllocations(gpu);
       }
@@ -126,14 +129,15 @@ async function exchangeAll(
     }
   };
   const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
-    const begun = performance.now(), { staging } = slot;
-    staging.busy = true;
+    const begun = performance.now(), { staging, own } = slot;
+    // The other ranks may write to it, whatever happens here.
+    staging.busy = own === null;
     await ranks.sum(values);
     staging.busy = false;
     // Freed meanwhile, with the buffers of the sums.
     if (held.slots !== slots) return freeSlot(slot);
     await putBack(gpu, { slot, pieces, values });
-    staging.buffer.unmap();
+    if (own === null) staging.buffer.unmap();
     const now = performance.now();
     ms += now - Math.max(begun, arrivedAt);
     arrivedAt = now;
@@ -142,7 +146,7 @@ async function exchangeAll(
     await submitUpTo(i + 1 + ahead);
     if (i === 0) await after;
     const slot = slots[i % slots.length], bytes = totalBytes(pieces);
-    const values = new Float32Array(await mapped(gpu, slot.staging, bytes));
+    const values = await read(gpu, slot, bytes);
     readAt = performance.now();
     const sent = give(slot, pieces, values);
     // Awaited later: while it is on its way, the next bucket is read.
@@ -163,6 +167,16 @@ function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging):
       at += bytes;
     }
   });
+}
+
+/** The values of a bucket that was staged. */
+async function read(gpu: Gpu, { staging, own }: Slot, bytes: number): Promise<Float32Array> {
+  const values = new Float32Array(await mapped(gpu, staging, bytes));
+  if (own === null) return values;
+  const copy = own.subarray(0, values.length);
+  copy.set(values);
+  staging.buffer.unmap();
+  return copy;
 }
 
 /** Uploads a bucket to where it came from. */
