@@ -203,6 +203,8 @@ function streamed(
         const bytes = (await parts.next())!;
         left -= bytes.length;
         yield bytes;
+        // It is written now, and so is what is left of it: a file of fewer bytes must not take the place of a whole one.
+        await parts.check();
       }
     },
   }));

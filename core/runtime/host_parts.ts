@@ -18,13 +18,24 @@ import {
   STAGING,
   type Staging,
   stagingOf,
+  throwLoss,
   together,
 } from "./readback.ts";
 
 /** Bytes of buffers, in order. */
 export interface HostParts {
-  /** The next bytes, of one buffer; a view that ends when the next ones are asked for. Null at the end. */
+  /**
+   * The next bytes, of one buffer; a view that ends when the next ones are asked for. Null at the end.
+   *
+   * @throws {DeviceLostError} When the device is gone or closed, and the bytes with it
+   */
   next(): Promise<Uint8Array<ArrayBuffer> | null>;
+  /**
+   * Sees whether the view that was given last is still whole: a device that is closed may take its memory with it.
+   *
+   * @throws {DeviceLostError} When it is not
+   */
+  check(): Promise<void>;
   /** Frees what is left of them. */
   close(): Promise<void>;
 }
@@ -45,18 +56,14 @@ export function streamParts(gpu: Gpu, sources: readonly Source[]): HostParts {
       for (const group of groups) {
         gpu.check();
         stage(gpu, { ...group, buffer: target.buffer });
-        const range = await mapped(gpu, target, group.bytes);
-        try {
-          yield* viewsOf(range, group);
-        } finally {
-          target.buffer.unmap();
-        }
+        yield* viewsOf(await mapped(gpu, target, group.bytes), group);
+        target.buffer.unmap();
       }
     } finally {
       destroyBuffer(target.buffer);
     }
   }
-  return partsOf(parts());
+  return partsOf(gpu, parts());
 }
 
 /**
@@ -76,8 +83,8 @@ export async function copyParts(gpu: Gpu, sources: readonly Source[]): Promise<H
     groups.forEach((group, i) => stage(gpu, { ...group, buffer: targets[i].buffer }));
     const ranges: ArrayBuffer[] = [];
     for (const [i, { bytes }] of groups.entries()) ranges.push(await mapped(gpu, targets[i], bytes));
-    const { next, close } = partsOf(held(groups, { ranges, targets }));
-    return { next, close: () => close().finally(free) };
+    const parts = partsOf(gpu, held(groups, { ranges, targets }));
+    return { ...parts, close: () => parts.close().finally(free) };
   } catch (error) {
     free();
     if (error instanceof OutOfMemoryError) return null;
@@ -103,11 +110,23 @@ function groupsOf(sources: readonly Source[]): Group<Piece>[] {
 const viewsOf = (range: ArrayBuffer, { part, offsets }: Group<Piece>): Uint8Array<ArrayBuffer>[] =>
   part.map(({ bytes }, i) => new Uint8Array(range, offsets[i], bytes));
 
-function partsOf(parts: AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>): HostParts {
+function partsOf(gpu: Gpu, parts: AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>): HostParts {
+  let view: Uint8Array<ArrayBuffer> | null = null, bytes = 0;
+  const check = async (): Promise<void> => {
+    if (view !== null && view.length < bytes) await throwLoss(gpu, new Error("mapped memory is gone"));
+  };
   return {
     async next() {
-      return (await parts.next()).value ?? null;
+      await check();
+      try {
+        view = (await parts.next()).value ?? null;
+      } catch (error) {
+        await throwLoss(gpu, error);
+      }
+      bytes = view?.length ?? 0;
+      return view;
     },
+    check,
     async close() {
       await parts.return();
     },

@@ -190,11 +190,20 @@ export async function mappingOf(gpu: Gpu, mapping: Promise<unknown>): Promise<vo
   try {
     await turning(gpu, mapping);
   } catch (error) {
-    // The loss of the device is reported one task after the errors that follow from it.
-    await new Promise((resolve) => setTimeout(resolve));
-    gpu.check();
-    throw error;
+    await throwLoss(gpu, error);
   }
+}
+
+/**
+ * Throws the loss of the device, where that is why something failed, and what it failed with otherwise.
+ *
+ * @throws {DeviceLostError} When the device is gone
+ */
+export async function throwLoss(gpu: Gpu, error: unknown): Promise<never> {
+  // The loss of the device is reported one task after the errors that follow from it.
+  await new Promise((resolve) => setTimeout(resolve));
+  gpu.check();
+  throw error;
 }
 
 /** Makes a buffer that the host can map. {@link checkAllocations} tells whether there was room. */
