@@ -41,13 +41,16 @@ function realText({ steps, flops, seconds, changes, changeSeconds }: FreezeSavin
   const parts = [
     changed(flopText(flops.real), flops),
     ...seconds === null ? [] : [changed(secondsText(seconds.real), seconds)],
-    changes === 0
-      ? "nothing froze"
-      : `of these ${secondsText(changeSeconds)} for ${
-        changes === 1 ? "a change" : `${changes} changes`
-      } of the frozen set`,
+    (seconds === null || changeSeconds === null || changes === 0
+      ? ""
+      : `of these ${secondsText(changeSeconds)} for `) + changesText(changes),
   ];
   return `${steps.real} steps: ${parts.join(", ")}`;
+}
+
+function changesText(changes: number): string {
+  if (changes === 0) return "nothing froze";
+  return `${changes === 1 ? "a change" : `${changes} changes`} of the frozen set`;
 }
 
 function secondsText(seconds: number): string {

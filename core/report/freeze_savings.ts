@@ -25,8 +25,11 @@ export interface FreezeSavings {
   readonly seconds: Forecast | null;
   /** Changes of the frozen set. */
   readonly changes: number;
-  /** Seconds that the first looks after changes took longer than later ones, as new steps are compiled. */
-  readonly changeSeconds: number;
+  /**
+   * Seconds that the first looks after changes took longer than later ones, as new steps are compiled; null where a change had no
+   * later look to compare with.
+   */
+  readonly changeSeconds: number | null;
 }
 
 /**
@@ -77,7 +80,9 @@ export function freezeSavings(lines: readonly Line[]): FreezeSavings | null {
       real: total(({ ms }) => ms) / 1000,
     },
     changes: events.length,
-    changeSeconds: others.reduce((sum, { extra }) => sum + extra, 0) / 1000,
+    changeSeconds: others.some(({ extra }) => extra === null)
+      ? null
+      : others.reduce((sum, { extra }) => sum + extra!, 0) / 1000,
   };
 }
 
@@ -86,14 +91,15 @@ interface Span {
   readonly count: number;
   readonly ms: number;
   readonly pace: number | null;
-  readonly extra: number;
+  /** Null where there is no later look. */
+  readonly extra: number | null;
 }
 
 function spanOf(steps: readonly StepLine[]): Span {
   const ms = steps.reduce((sum, { stepMs }) => sum + stepMs, 0), count = steps.length;
   // All steps of a look have its mean.
   const later = steps.filter(({ stepMs }) => stepMs !== steps[0].stepMs);
-  if (later.length === 0) return { count, ms, pace: null, extra: 0 };
+  if (later.length === 0) return { count, ms, pace: null, extra: count === 0 ? 0 : null };
   const pace = median(later.map(({ stepMs }) => stepMs));
   return { count, ms, pace, extra: Math.max(0, (steps[0].stepMs - pace) * (count - later.length)) };
 }
