@@ -26,23 +26,33 @@ import type { Line } from "./types.ts";
 const DEEPEST = 32;
 
 const NUMBER = is("a number", Number.isFinite);
+const COUNT_OR_NULL = is("a whole number from 0 or null", (value) => value === null || isCount(value));
 const MEASURED = is("a number or null", (value) => value === null || Number.isFinite(value));
 
-const COST = fields({ launches: COUNT, flops: NUMBER, matmulFlops: NUMBER, bytes: NUMBER, memory: NUMBER });
+const COST = fields({
+  launches: COUNT,
+  flops: NUMBER,
+  matmulFlops: NUMBER,
+  bytes: NUMBER,
+  memory: NUMBER,
+  constants: optional(NUMBER),
+  exchanged: optional(NUMBER),
+});
 const QUALITY = { perplexity: maybe(NUMBER), accuracy: maybe(NUMBER), sample: maybe(TEXT) };
 const REASON = fields({ signal: TEXT, value: MEASURED, threshold: MEASURED, rule: TEXT });
 const THRESHOLD = fields({ signal: TEXT, tau: is("a number above 0", (value) => (value as number) > 0) });
 const ENDING = fields({
   reason: is("steps, frozen or stopped", (value) => ["steps", "frozen", "stopped"].includes(value as string)),
   step: COUNT,
-  best: is("a whole number from 0 or null", (value) => value === null || isCount(value)),
+  best: COUNT_OR_NULL,
 });
 const COMPONENT = fields({
   path: TEXT,
-  layer: maybe(COUNT),
+  parameters: list(TEXT),
+  layer: COUNT_OR_NULL,
   kind: TEXT,
   size: COUNT,
-  cost: maybe(fields({ forward: NUMBER, dX: NUMBER, dW: NUMBER, depth: COUNT })),
+  cost: optional(fields({ forward: NUMBER, dX: NUMBER, dW: NUMBER, depth: COUNT })),
 });
 const RUN = fields({
   steps: COUNT,

@@ -101,6 +101,12 @@ Deno.test("a log in which no number was measured is explained and rendered", asy
 
 const deep = (n: number) => `{"kind":"start","adapter":"a","config":{"a":${"[".repeat(n)}${"]".repeat(n)}}}`;
 
+/** The line of a component with other fields. */
+const partOf = (more: object) => ({
+  ...LOG.components,
+  components: [{ ...LOG.components.components[0], ...more }],
+});
+
 /** Lines that are none, the number of the line, and what is said of it. */
 const DAMAGED: readonly (readonly [readonly unknown[], number, string])[] = [
   [["{"], 1, 'it is no JSON, "{"'],
@@ -130,6 +136,15 @@ const DAMAGED: readonly (readonly [readonly unknown[], number, string])[] = [
     "thawed must have 50000 entries at most",
   ],
   [[LOG.start, { kind: "components", components: [{}] }], 2, "components[0].path must be text"],
+  [
+    [LOG.start, partOf({ parameters: undefined })],
+    2,
+    "components[0].parameters must be a list: it is missing",
+  ],
+  [[LOG.start, partOf({ parameters: [5] })], 2, "components[0].parameters[0] must be text: it is 5"],
+  [[LOG.start, partOf({ layer: undefined })], 2, "components[0].layer must be a whole number from 0 or null"],
+  [[LOG.start, partOf({ cost: null })], 2, "components[0].cost must be an object: it is null"],
+  [[LOG.start, { ...LOG.freeze, after: { ...COST, exchanged: "1" } }], 2, "after.exchanged must be a number"],
   [[LOG.start, { ...LOG.end, ending: { reason: "steps", step: 1 } }], 2, "ending.best must be"],
   [[LOG.start, { ...LOG.end, ending: { reason: "x" } }], 2, "ending.reason must be steps, frozen or stopped"],
 ];
