@@ -1,4 +1,4 @@
-import { type FreezePolicy, signalName } from "../core/policy.ts";
+import { type Component, type FreezePolicy, signalName } from "../core/policy.ts";
 import { replayOf } from "../core/report/replay_of.ts";
 import type { Line } from "../core/report/types.ts";
 import { costOf } from "./cost.ts";
@@ -57,7 +57,8 @@ export interface Simulation {
  * @param policy The policy
  * @param lines The log of a run, as `readLog` gives it
  * @returns What it would have done
- * @throws {DataError} When the log has no start or no components
+ * @throws {DataError} When the log has no start or no components, or more signals and components than a run has
+ * @throws {InputError} When the policy freezes what is no component of the run, or lacks what it needs, such as validation losses
  *
  * @example
  * ```ts
@@ -85,8 +86,9 @@ export function simulate(policy: FreezePolicy, lines: readonly Line[]): Simulati
   const prices = components.flatMap(({ path, cost }) => cost === undefined ? [] : [{ path, ...cost }]);
   const priced = components.length > 0 && prices.length === components.length;
   const steps = ending?.step ?? looks.at(-1)?.steps.at(-1) ?? 0;
-  const size = (paths: readonly string[]): number =>
-    components.reduce((sum, component) => sum + (paths.includes(component.path) ? component.size : 0), 0);
+  const held = new Set(frozen),
+    sizeOf = (which: readonly Component[]): number => which.reduce((sum, { size }) => sum + size, 0);
+  const size = sizeOf(components.filter(({ path }) => held.has(path)));
   const costs = priced ? sets.map(({ active }) => costOf(prices, (path) => active.has(path))) : [];
   const count = ending === null ? sets.length : Math.max(run.steps, sets.length);
   const pace = priced ? paceOf(lines, prices) : null, full = costOf(prices, () => true);
@@ -98,12 +100,12 @@ export function simulate(policy: FreezePolicy, lines: readonly Line[]): Simulati
     known: course.wanted === 0 ? 1 : course.found / course.wanted,
     changes: course.changes,
     frozen,
-    share: components.length === 0 ? 0 : size(frozen) / size(components.map(({ path }) => path)),
+    share: components.length === 0 ? 0 : size / sizeOf(components),
     steps,
     ending,
     flops: priced ? { full: count * full, simulated: total(costs) } : null,
     seconds: pace && { full: count * pace(full) / 1000, simulated: total(costs.map(pace)) / 1000 },
-    freed: run.optimizer === undefined ? null : 4 * run.optimizer.moments.length * size(frozen),
+    freed: run.optimizer === undefined ? null : 4 * run.optimizer.moments.length * size,
     lines: simulatedLog(lines, { policy: policy.name, course, costs, pace, full }),
   };
 }

@@ -1,5 +1,6 @@
 import { type FreezePolicy, type Json, type Look, type Reason, signalName } from "../core/policy.ts";
 import type { Replay } from "../core/report/replay_of.ts";
+import { checkPaths } from "../core/train/freeze/check_paths.ts";
 import { measuredPaths } from "./measured_paths.ts";
 
 /** A change of the frozen set that a policy would have made. */
@@ -42,6 +43,7 @@ export interface Course {
  * @param policy The policy
  * @param replay The run as its own policy saw it
  * @returns What the policy decides
+ * @throws {InputError} When the policy freezes what is no component of the run
  */
 export function courseOf(policy: FreezePolicy, { run, components, looks }: Replay): Course {
   const paths = components.map(({ path }) => path), sets: Course["sets"][number][] = [];
@@ -52,34 +54,36 @@ export function courseOf(policy: FreezePolicy, { run, components, looks }: Repla
   );
   const changes: SimulatedChange[] = [];
   let state: Json = policy.init(components, run),
-    frozen: readonly string[] = [],
-    probed: readonly string[] = [];
+    frozen: ReadonlySet<string> = new Set(),
+    probed: ReadonlySet<string> = new Set();
   let thawed: { readonly [path: string]: number } = {}, wanted = 0, found = 0;
   let ending: SimulatedEnding | null = null;
   for (const look of looks) {
     const seen = seenBy({ look, measured, frozen, probed, thawed, paths });
     wanted += seen.wanted;
     found += seen.found;
-    const active = new Set(paths.filter((path) => !frozen.includes(path) || probed.includes(path)));
-    for (const _ of look.steps) sets.push({ active, frozen });
+    const active = new Set(paths.filter((path) => !frozen.has(path) || probed.has(path)));
+    const taken = { active, frozen: [...frozen] };
+    for (const _ of look.steps) sets.push(taken);
     const step = look.steps[look.steps.length - 1];
     state = policy.next(state, seen.look);
-    const next = [...new Set(policy.frozen(state))];
+    const next = new Set(policy.frozen(state)), listed = [...next];
+    checkPaths(listed, { policy, from: "frozen", components });
     const change = changeOf(frozen, next, { step, reason: (path) => policy.reason?.(state, path) ?? null });
     if (change !== null) {
       changes.push(change);
-      const kept = Object.entries(thawed).filter(([path]) => !change.frozen.includes(path));
+      const kept = Object.entries(thawed).filter(([path]) => !next.has(path));
       thawed = Object.fromEntries([...kept, ...change.thawed.map((path) => [path, step] as const)]);
     }
     frozen = change === null ? frozen : next;
-    probed = policy.probed?.(state).filter((path) => next.includes(path)) ?? [];
-    const stops = policy.stopped?.(state, next) ?? false;
-    const reason = stops ? "stopped" : paths.every((path) => next.includes(path)) ? "frozen" : null;
+    probed = new Set(policy.probed?.(state).filter((path) => next.has(path)));
+    const stops = policy.stopped?.(state, listed) ?? false;
+    const reason = stops ? "stopped" : paths.every((path) => next.has(path)) ? "frozen" : null;
     if (reason === null && step < run.steps) continue;
     ending = { reason: reason ?? "steps", step, best: policy.best?.(state) ?? null };
     break;
   }
-  return { changes, sets, frozen, ending, wanted, found };
+  return { changes, sets, frozen: [...frozen], ending, wanted, found };
 }
 
 /** Signals that a probe measures. */
@@ -93,8 +97,8 @@ function seenBy(
   { look, measured, frozen, probed, thawed, paths }: {
     readonly look: Look;
     readonly measured: ReadonlyMap<string, ReadonlySet<string>>;
-    readonly frozen: readonly string[];
-    readonly probed: readonly string[];
+    readonly frozen: ReadonlySet<string>;
+    readonly probed: ReadonlySet<string>;
     readonly thawed: { readonly [path: string]: number };
     readonly paths: readonly string[];
   },
@@ -106,7 +110,7 @@ function seenBy(
     return [
       name,
       Object.fromEntries(paths.map((path) => {
-        const rests = frozen.includes(path) && !(probed.includes(path) && PROBED.includes(name));
+        const rests = frozen.has(path) && !(probed.has(path) && PROBED.includes(name));
         if (!own.has(path) || rests) return [path, none];
         // The first step after a thaw has no gradient before it.
         const fresh = (i: number): boolean =>
@@ -129,12 +133,12 @@ function seenBy(
 type Readings = { readonly [signal: string]: { readonly [path: string]: readonly number[] } };
 
 function changeOf(
-  before: readonly string[],
-  after: readonly string[],
+  before: ReadonlySet<string>,
+  after: ReadonlySet<string>,
   { step, reason }: { readonly step: number; readonly reason: (path: string) => Reason | null },
 ): SimulatedChange | null {
-  const frozen = after.filter((path) => !before.includes(path)),
-    thawed = before.filter((path) => !after.includes(path));
+  const frozen = [...after].filter((path) => !before.has(path)),
+    thawed = [...before].filter((path) => !after.has(path));
   if (frozen.length + thawed.length === 0) return null;
   const reasons = frozen.flatMap((path) => {
     const why = reason(path);

@@ -18,7 +18,8 @@ export function simulatedLog(
     readonly full: number;
   },
 ): Line[] {
-  const { sets, changes, ending } = course, recorded = new Set<string>(), made: Line[] = [];
+  const { sets, ending } = course, changes = new Map(course.changes.map((change) => [change.step, change]));
+  const recorded = new Set<string>(), made: Line[] = [];
   let same = true, at = 0;
   const stepOf = (line: StepLine): StepLine => {
     const { frozen } = sets[at], cost = costs[at++];
@@ -44,7 +45,7 @@ export function simulatedLog(
     } else if (line.kind === "components") made.push(line);
     else if (line.kind === "step" && at < sets.length) {
       made.push(stepOf(line));
-      const change = changes.find(({ step }) => step === line.step);
+      const change = changes.get(line.step);
       if (change === undefined) continue;
       const last = ending?.step === line.step && ending.reason !== "steps";
       made.push({

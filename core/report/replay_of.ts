@@ -25,7 +25,7 @@ export interface Replay {
  *
  * @param lines The log, from its start; the run may be under way
  * @returns The looks. Each step of an older log, which does not tell when training looked, is a look of its own
- * @throws {DataError} When the log has no start or no components
+ * @throws {DataError} When the log has no start or no components, or more signals and components than a run has
  *
  * @example A policy sees the run of another one
  * ```ts
@@ -73,11 +73,24 @@ export function replayOf(lines: readonly Line[]): Replay {
     clipped: steps.some(({ clip }) => clip !== undefined),
     validated: steps.some(({ validation }) => validation !== undefined),
   };
+  checkSize(seen);
+  const thawedBefore = thawsOf(lines);
   const looks = [...portions.values()].map((portion) => {
-    const thawed = thawedBefore(lines, portion[0].step);
-    return { ...lookOf(portion, seen), ...Object.keys(thawed).length > 0 && { thawed } };
+    const thawed = thawedBefore(portion[0].step);
+    return { ...lookOf(portion, seen), ...thawed.size > 0 && { thawed: Object.fromEntries(thawed) } };
   });
   return { run, components, looks };
+}
+
+/** Signals times components: far more than any run has, and few enough for memory. */
+const MOST = 1_000_000;
+
+function checkSize({ signals, paths }: Seen): void {
+  if (signals.length * paths.length <= MOST) return;
+  throw new DataError(
+    `Cannot replay the log as signals times components must be ${MOST} at most: it has ${signals.length} and ${paths.length}; ` +
+      "take a log that Firn wrote",
+  );
 }
 
 /** What the looks of a run have. */
@@ -92,12 +105,14 @@ interface Seen {
 }
 
 function lookOf(steps: readonly StepLine[], { signals, paths, metrics, clipped, validated }: Seen): Look {
-  const skipped = steps.filter((line) => line.skipped).map(({ step }) => step);
+  const skipped = steps.filter((line) => line.skipped).map(({ step }) => step), none = steps.map(() => NaN);
+  const valuesOf = (signal: string, path: string): readonly number[] =>
+    steps.some(({ readings }) => known(readings, signal, path))
+      ? steps.map(({ readings }) => known(readings, signal, path) ? readings[signal][path] : NaN)
+      : none;
   const readings = Object.fromEntries(signals.map((signal) => [
     signal,
-    Object.fromEntries(
-      paths.map((path) => [path, steps.map((line) => line.readings[signal]?.[path] ?? NaN)]),
-    ),
+    Object.fromEntries(paths.map((path) => [path, valuesOf(signal, path)])),
   ]));
   return {
     steps: steps.map(({ step }) => step),
@@ -115,13 +130,24 @@ function lookOf(steps: readonly StepLine[], { signals, paths, metrics, clipped, 
   };
 }
 
-/** The step after which each component thawed that was not frozen again, of those before a step. */
-function thawedBefore(lines: readonly Line[], before: number): { readonly [path: string]: number } {
-  const since: Record<string, number> = {};
-  for (const line of lines) {
-    if (line.kind !== "freeze" || line.step >= before) continue;
-    for (const path of line.frozen) delete since[path];
-    for (const path of line.thawed) since[path] = line.step;
-  }
-  return since;
+/** Whether a step has a reading: a stranger's log may name a component like a method of objects. */
+function known(readings: StepLine["readings"], signal: string, path: string): boolean {
+  return Object.hasOwn(readings, signal) && Object.hasOwn(readings[signal], path);
+}
+
+/**
+ * The step after which each component thawed that was not frozen again, of those before a step. Steps are asked for in order, so
+ * that each line is seen once.
+ */
+function thawsOf(lines: readonly Line[]): (before: number) => ReadonlyMap<string, number> {
+  const events = lines.filter((line) => line.kind === "freeze"), since = new Map<string, number>();
+  let next = 0;
+  return (before) => {
+    for (; next < events.length && events[next].step < before; next++) {
+      const { step, frozen, thawed } = events[next];
+      for (const path of frozen) since.delete(path);
+      for (const path of thawed) since.set(path, step);
+    }
+    return since;
+  };
 }

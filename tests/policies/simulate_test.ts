@@ -1,6 +1,6 @@
 /** Policies that are replayed over logs. */
 
-import { adamW, DataError, defineTraining, scan } from "@firn/train";
+import { adamW, DataError, defineTraining, InputError, scan } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import {
   isComparison,
@@ -9,12 +9,21 @@ import {
   openLog,
   readLog,
   renderComparison,
+  replayOf,
   type StepLine,
 } from "@firn/train/report";
-import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertLess,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { anyOf, below, bottomFreeze, definePolicy, gradES, simulate, stopAt } from "../../policies/mod.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { mlpLoss, newMlp, pairs } from "../train/tiny.ts";
+import { COST } from "../report/run_lines.ts";
 import { COMPONENTS, PATHS, randomLook, STEPS } from "./looks.ts";
 import { POLICIES } from "./table.ts";
 
@@ -212,6 +221,33 @@ Deno.test("the log of a simulated run has no loss of what was never trained, and
   const page = await renderComparison([{ name: "recorded", lines: log }, { name: "bottom", lines }]);
   assert(isComparison(page));
   assertStringIncludes(page, "bottomFreeze(0.5)");
+});
+
+Deno.test("a policy that freezes what the run does not have is refused, as training refuses it", () => {
+  const other = definePolicy({
+    name: "other",
+    init: () => 0,
+    next: () => 0,
+    frozen: () => ["layers.9.q_proj"],
+  });
+  assertThrows(() => simulate(other, logOf(1)), InputError, 'there is no "layers.9.q_proj"');
+});
+
+Deno.test("a log of 40,000 components, or of 200,000 looks, is replayed within seconds", () => {
+  const began = performance.now();
+  const cost = { forward: 1, dX: 1, dW: 1, depth: 0 }, [start, , step] = logOf(1);
+  const components = Array.from({ length: 40_000 }, (_, i) => ({ ...COMPONENTS[0], path: `${i}`, cost }));
+  const wide = simulate(stopAt(1), [start, { kind: "components", components }, step]);
+  assertEquals([wide.share, wide.frozen.length], [1, 40_000]);
+  const change = { frozen: [], thawed: [], before: COST, after: COST };
+  const long: Line[] = [start, { kind: "components", components: COMPONENTS, run: { steps: 200_000 } }];
+  for (let at = 1; at <= 200_000; at++) {
+    long.push({ ...step as StepLine, step: at, readings: {} });
+    if (at % 2 === 0) long.push({ kind: "freeze", step: at, ...change });
+  }
+  assertEquals(replayOf(long).looks.length, 200_000);
+  // What compares each with each takes minutes.
+  assertLess(performance.now() - began, 20_000);
 });
 
 Deno.test("a log that ends early leaves the end of a policy open", () => {

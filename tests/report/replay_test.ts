@@ -22,6 +22,23 @@ import { type Mlp, mlpLoss, newMlp, type Pairs, pairs } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { PARTS, startLine, stepLine, stepLines } from "./run_lines.ts";
 
+Deno.test("a component that is named like a method of objects has no readings where the log has none", () => {
+  const part = PARTS.kind === "components" ? PARTS.components[0] : undefined;
+  const components = [{ ...part!, path: "constructor" }];
+  const { looks } = replayOf([startLine(), { kind: "components", components }, stepLine(1)]);
+  assertEquals(looks[0].readings, { gradNorm: { constructor: [NaN] } });
+});
+
+Deno.test("a log with more signals and components than memory holds is refused", () => {
+  const components = Array.from(
+    { length: 2_000 },
+    (_, i) => ({ path: `${i}`, layer: null, parameters: [], kind: "linear" as const, size: 1 }),
+  );
+  const readings = Object.fromEntries(components.map(({ path }) => [path, {}]));
+  const log = [startLine(), { kind: "components", components } as const, stepLine(1, { readings })];
+  assertThrows(() => replayOf(log), DataError, "must be 1000000 at most: it has 2000 and 2000");
+});
+
 Deno.test("a policy that is asked again by the log of its run decides as it did, and is told the same", async () => {
   await using gpu = await openTestGpu();
   const policy = definePolicy({
