@@ -70,9 +70,11 @@ export async function main(args: readonly string[]): Promise<void> {
   ]];
   const runs: { readonly name: string; readonly lines: readonly Line[] }[] = [{ name: "recorded", lines }];
   for (const name of names) {
-    const simulation = simulate(await namedPolicy(name, options), lines);
-    rows.push(rowOf(name, simulation));
-    if (simulation.missing.length === 0) runs.push({ name, lines: simulation.lines });
+    const simulation = replayed(await namedPolicy(name, options), { lines, alone: names.length === 1 });
+    rows.push(typeof simulation === "string" ? [name, simulation] : rowOf(name, simulation));
+    if (typeof simulation !== "string" && simulation.missing.length === 0) {
+      runs.push({ name, lines: simulation.lines });
+    }
   }
   printTable(rows);
   const files = hostFileSystem(), folder = parentOf(out);
@@ -106,6 +108,19 @@ async function namedPolicy(name: string, options: Parameters<typeof policyOf>[1]
   const { policy } = await policyOf(name, options);
   if (policy !== undefined) return policy;
   throw new InputError(`Cannot simulate "${name}" as a policy must decide something: it freezes nothing`);
+}
+
+/** What a policy would have done. Of several, one that refuses the run has the reason in its row, and the others are shown. */
+function replayed(
+  policy: FreezePolicy,
+  { lines, alone }: { readonly lines: readonly Line[]; readonly alone: boolean },
+): Simulation | string {
+  try {
+    return simulate(policy, lines);
+  } catch (error) {
+    if (alone || !(error instanceof InputError)) throw error;
+    return error.message;
+  }
 }
 
 function rowOf(name: string, simulation: Simulation): string[] {
