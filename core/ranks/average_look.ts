@@ -64,9 +64,9 @@ async function failTogether(ranks: Ranks, own: NonFiniteError | null): Promise<n
 }
 
 /** The numbers of a look in an order that all ranks have: one row of as many as there are steps for each series. */
-function rowsOf({ loss, metrics = {}, readings }: Look): (readonly number[])[] {
+function rowsOf({ loss, clip, metrics = {}, readings }: Look): (readonly number[])[] {
   const signals = Object.values(readings).flatMap((components) => Object.values(components!));
-  return [loss, ...Object.values(metrics), ...signals];
+  return [loss, ...clip === undefined ? [] : [clip], ...Object.values(metrics), ...signals];
 }
 
 /** A look with other numbers. */
@@ -74,9 +74,9 @@ function withRows(look: Look, rows: readonly (readonly number[])[]): Look {
   const left = rows.values(), next = (): readonly number[] => left.next().value!;
   const named = (record: Readonly<Record<string, unknown>>): Record<string, readonly number[]> =>
     Object.fromEntries(Object.keys(record).map((name) => [name, next()]));
-  const loss = next(), metrics = look.metrics && named(look.metrics);
+  const loss = next(), clip = look.clip && next(), metrics = look.metrics && named(look.metrics);
   const readings = Object.fromEntries(
     Object.entries(look.readings).map(([signal, components]) => [signal, named(components!)]),
   ) as { readonly [S in Signal]?: Readonly<Record<Path, readonly number[]>> };
-  return { ...look, loss, readings, ...metrics !== undefined && { metrics } };
+  return { ...look, loss, readings, ...clip && { clip }, ...metrics && { metrics } };
 }

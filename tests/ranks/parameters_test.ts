@@ -14,6 +14,8 @@ import {
 } from "@std/assert";
 import {
   adamW,
+  chain,
+  clipByGlobalNorm,
   defineTraining,
   flatten,
   type FreezePolicy,
@@ -214,8 +216,13 @@ Deno.test("policies decide by what all ranks measured", async () => {
     frozen: () => [],
   });
   const exchange = averageParameters({ every: 3 });
-  await run(gpu, ranksInProcess(2), { exchange, optionsOf: (rank) => ({ policy: watching(rank) }) });
+  await run(gpu, ranksInProcess(2), {
+    exchange,
+    optimizer: chain(clipByGlobalNorm(0.1), sgd({ learningRate: 0.05 })),
+    optionsOf: (rank) => ({ policy: watching(rank) }),
+  });
   assertEquals(looks[1], looks[0]);
+  assert(looks[0].every(({ clip }) => clip!.every((factor) => factor > 0 && factor < 1)));
   assertEquals(runs.map(({ batchSize }) => batchSize), [ROWS, ROWS]);
   assertEquals(looks[0].map(({ readings }) => readings.gradNorm!.low.length), [3, 3]);
 });
