@@ -6,7 +6,7 @@
 
 import { cacheLine, cacheNumbers, type CacheResult } from "./study_cache.ts";
 import type { StudyLine } from "./study_lines.ts";
-import { finalRuns, SHORTER, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import { finalRuns, SHORTER, STOPPED, type StudyPlan, tuningRuns } from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
 import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
 
@@ -81,7 +81,8 @@ function armLines(plan: StudyPlan, summaries: readonly Summary[]): string[] {
 
 /** Whether some policy beats training for a shorter time on three tasks. */
 function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
-  const counted = plan.arms.filter((arm) => !SHORTER.includes(arm)).map((arm) => ({
+  // What stops full training trains shorter itself.
+  const counted = plan.arms.filter((arm) => ![...SHORTER, ...STOPPED].includes(arm)).map((arm) => ({
     arm,
     count: countOf(summaries, { arm, of: (one) => one.atEqualTime }),
   }));

@@ -38,11 +38,13 @@ export function between(
 
 /** Runs of one seed that are no part of the core, beside the core's full training of the same seed. */
 function breadthTable(lines: readonly StudyLine[]): string[] {
-  const own = lines.filter(({ arm, purpose }) =>
-    purpose === "final" && BREADTH.arms.some((name) => name === arm)
-  );
+  const final = lines.filter(({ purpose, seed }) => purpose === "final" && BREADTH.finalSeeds.includes(seed));
+  const own = final.filter(({ arm }) => BREADTH.arms.some((name) => name === arm));
   if (own.length === 0) return ["Not measured yet."];
-  const rows = own.toSorted((a, b) => a.task.localeCompare(b.task)).map((line) => [
+  const beside = final.filter(({ arm, task, rate }) =>
+    arm === "full" && own.some((line) => line.task === task && line.rate === rate)
+  );
+  const rows = [...beside, ...own].toSorted((a, b) => a.task.localeCompare(b.task)).map((line) => [
     line.task,
     line.arm,
     `${line.rate}`,

@@ -148,6 +148,14 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
     "confirmed",
     "not measured yet",
   ]);
+  // A mean that is better by chance is not better.
+  const luck = ALL.map((line) =>
+    line.arm === "GradES" ? { ...line, quality: -3.35 - (line.seed % 2 === 0 ? 0.2 : -0.2) } : line
+  );
+  assertEquals(claimsOf(SMALL, summarise(SMALL, luck))[6].verdict, "not confirmed");
+  // To stop full training is to train shorter: it is no policy that beats this.
+  const stop = ALL.map((line) => line.arm.startsWith("stop") ? { ...line, quality: -2 } : line);
+  assertEquals(/^\*\*stop/m.test(conclusionLines(SMALL, summarise(SMALL, stop)).join("\n")), false);
   assertMatch(claims[3].measured, /ends above -1 % on 0 of 3 tasks, the least at -6\.\d\d %/);
   // Not to be told from chance is not to be equal.
   const wide = ALL.map((line) =>
@@ -187,6 +195,14 @@ Deno.test("between replaces what stands between markers, and names a missing one
   assertEquals(once, "a\n<!-- x -->\n\nnew\n\n<!-- /x -->\nb\n");
   assertEquals(between(once, { part: "x", lines: ["new"] }), once);
   assertThrows(() => between(text, { part: "y", lines: [] }), DataError, "<!-- y -->");
+});
+
+Deno.test("the breadth stands beside full training of the same seed and rate", () => {
+  const rate = TASK.rates[1],
+    of = (arm: PlannedRun["arm"], seed: number) => madeUp({ task: TASK, arm, rate, seed, purpose: "final" });
+  const lines = [{ ...of("auto", 1), arm: "prefix" }, of("full", 1), of("full", 2)];
+  const { breadth } = partsOf(SMALL, { lines, cache: [] }).parts;
+  assertEquals(breadth.slice(2).map((row) => row.split(" | ")[1]), ["full", "prefix"]);
 });
 
 Deno.test("STUDY.md has the markers of all parts, and the plot has a line for each arm", async () => {

@@ -105,7 +105,7 @@ export function tQuantile(probability: number, degrees: number): number {
 }
 
 /**
- * The mean of paired differences, with its interval by Student's t.
+ * The mean of paired differences, with its interval by Student's t. Where all are alike they tell no spread, and p is 1.
  *
  * @param differences One for each pair
  * @returns It; null of fewer than two pairs, which tell no spread
@@ -115,7 +115,8 @@ export function pairedDifference(differences: readonly number[]): Difference | n
   if (count < 2) return null;
   const mean = meanOf(differences), error = deviationOf(differences) / Math.sqrt(count);
   const half = tQuantile(0.05, count - 1) * error;
-  const p = error === 0 ? mean === 0 ? 1 : 0 : tProbability(mean / error, count - 1);
+  // Accuracies are shares of a few hundred rows, so that few pairs may differ alike by chance: that tells no spread.
+  const p = error === 0 ? 1 : tProbability(mean / error, count - 1);
   return { mean, low: mean - half, high: mean + half, p, count };
 }
 

@@ -48,6 +48,7 @@ Deno.test("a paired difference is that of scipy.stats.ttest_rel", () => {
   assertEquals(found.count, 5);
   assertEquals(pairedDifference([1]), null);
   assertEquals(pairedDifference([0, 0])!.p, 1);
+  assertEquals(pairedDifference([0.25, 0.25])!.p, 1, "two equal differences are no proof");
   assertAlmostEquals(deviationOf([1, 2, 3, 4]), Math.sqrt(5 / 3), 1e-12);
   assert(Number.isNaN(meanOf([])));
 });
