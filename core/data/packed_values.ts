@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isBlocked } from "../../kernels/blocks.ts";
 import type { HostData } from "../sources.ts";
 import type { DType, Spec } from "../spec.ts";
 import { fromBlocks, toBlocks } from "./blocks.ts";
@@ -24,18 +25,15 @@ export function packValues(
   values: HostData,
   { dtype, width, name }: { readonly dtype: DType; readonly width: number; readonly name?: string },
 ): Codes {
+  return values instanceof Float32Array && isBlocked(dtype)
+    ? toBlocks(values, { stored: dtype, width, name })
+    : packHalves(values, dtype);
+}
+
+/** Rounds values to bf16 or f16; all others stay as they are. */
+export function packHalves(values: HostData, dtype: DType): Codes {
   if (!(values instanceof Float32Array)) return values;
-  switch (dtype) {
-    case "bf16":
-      return toBf16(values);
-    case "f16":
-      return toF16(values);
-    case "int8":
-    case "nf4":
-      return toBlocks(values, { stored: dtype, width, name });
-    default:
-      return values;
-  }
+  return dtype === "bf16" ? toBf16(values) : dtype === "f16" ? toF16(values) : values;
 }
 
 /** The values that bytes of the device stand for; f32 where they are stored in fewer bytes. */

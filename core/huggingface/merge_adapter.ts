@@ -21,7 +21,8 @@ import { flatten, type Leaves, type Path, unflatten } from "../tree.ts";
 import { heldPair } from "./adapter_layout.ts";
 import { checkStorage, type Storage, storedIn } from "./storage.ts";
 import { moduleOf } from "../train/freeze/components.ts";
-import { copyToDevice, storedAs } from "../train/state/upload.ts";
+import { copyToDevice } from "../train/state/upload.ts";
+import { uploadPacked } from "./upload_packed.ts";
 
 /** Options of {@link mergeAdapter}. */
 export interface MergeOptions {
@@ -135,7 +136,8 @@ export async function mergeAdapter<P extends object, I extends object = TokenInp
     const wide = next.get(path)!, had = leaves.get(path)?.dtype === "f16" ? "F16" : "BF16";
     const dtype = storedIn(storage, { path, shape: wide.shape, dtype: had, use: declared.get(path)?.use });
     if (dtype === "f32") continue;
-    next.set(path, await storedAs(gpu, wide, { path, dtype }));
+    const values = await read(gpu, wide) as Float32Array<ArrayBuffer>;
+    next.set(path, uploadPacked(gpu, values, { path, shape: wide.shape, dtype, constant: true }));
     free({ wide });
   }
   await checkAllocations(gpu);

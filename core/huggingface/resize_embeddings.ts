@@ -13,8 +13,8 @@ import { bytesOf } from "../plan/storage.ts";
 import { checkAllocations, checkSize, SMALLER_MODEL } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { sameShape } from "../spec.ts";
-import { uploadLeaf } from "../train/state/upload.ts";
 import { flatten, unflatten } from "../tree.ts";
+import { uploadPacked } from "./upload_packed.ts";
 
 /**
  * Gives a model a larger vocabulary: rows for the new ids in the table of embeddings and in the head, tied or not. A new row is
@@ -73,11 +73,8 @@ export async function resizeEmbeddings<P extends object, I extends object = Toke
     }
     const weight = leaves.get(path)!, spec = { shape, dtype: weight.dtype };
     checkSize(gpu, { label: path, bytes: bytesOf(spec), mend: SMALLER_MODEL });
-    const value = {
-      ...spec,
-      data: grown(await read(gpu, weight) as Float32Array, { rows: old.shape[0], shape }),
-    };
-    next.set(path, uploadLeaf(gpu, { path, value, step: 0 }));
+    const values = grown(await read(gpu, weight) as Float32Array, { rows: old.shape[0], shape });
+    next.set(path, uploadPacked(gpu, values, { path, ...spec }));
   }
   await checkAllocations(gpu);
   return { ...model, config, source, params: unflatten(next) as P };

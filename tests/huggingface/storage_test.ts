@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   adamW,
   defineTraining,
@@ -33,6 +33,7 @@ import { loadModel, mergeAdapter, newModel, saveModel } from "@firn/train/hub";
 import { groupedMatmul, sortByExpert, toExperts } from "../../core/ops/experts.ts";
 import { elementBytes } from "../../core/spec.ts";
 import { copyToDevice, uploadLeaf } from "../../core/train/state/upload.ts";
+import { uploadPacked } from "../../core/huggingface/upload_packed.ts";
 import { bits, bitsOf, llamaSource, tokenBatch, valuesOf } from "../train/tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -137,7 +138,12 @@ Deno.test("experts are int8 and nf4, and their router f32; products and gradient
       "model.layers.1.mlp.experts.down_proj": storage,
     });
     const spec = { shape: [experts, out, width], dtype: storage };
-    const small = uploadLeaf(gpu, { path: "experts", value: { ...spec, data: values }, step: 0 });
+    assertThrows(
+      () => uploadLeaf(gpu, { path: "experts", value: { ...spec, data: values }, step: 0 }),
+      InputError,
+      "must be words",
+    );
+    const small = uploadPacked(gpu, values, { path: "experts", ...spec });
     const wide = tensor(await read(gpu, small) as Float32Array, spec.shape);
     const [a, b] = await Promise.all([small, wide].map((weight) => {
       const y = groupedMatmul(toExperts(x, order), { weight, order });

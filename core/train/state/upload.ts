@@ -4,15 +4,17 @@
  * @module
  */
 
-import { packValues } from "../../data/packed_values.ts";
+import { isBlocked } from "../../../kernels/blocks.ts";
+import { packHalves } from "../../data/packed_values.ts";
+import { InputError } from "../../errors.ts";
 import { createBuffer, SMALLER_MODEL, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import { checkUnconsumed, isResident, resident, storageOf } from "../../runtime/residents.ts";
-import { planFor, read } from "../../infer/read.ts";
+import { planFor } from "../../infer/read.ts";
 import { record } from "../../runtime/record.ts";
 import { hostValues, isHost } from "../../sources.ts";
-import type { DType, Spec } from "../../spec.ts";
+import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Path } from "../../tree.ts";
 import type { HostTensor } from "../types.ts";
@@ -32,23 +34,21 @@ export function zeros(gpu: Gpu, options: LeafName & { readonly spec: Spec }): Te
   return resident(spec, { buffer, label: path, producedAt: step, constant });
 }
 
-/** Uploads values to a new buffer. */
+/**
+ * Uploads values to a new buffer.
+ *
+ * @throws {InputError} When they are numbers that must be words of blocks
+ */
 export function uploadLeaf(gpu: Gpu, options: LeafName & { readonly value: HostTensor }): Tensor {
-  const { path, value } = options;
-  const made = zeros(gpu, { ...options, spec: value });
-  const { dtype, shape } = value, width = shape.at(-1) ?? 1;
-  writeValues(gpu, storageOf(made).buffer, packValues(value.data, { dtype, width, name: path }));
+  const { path, value: { dtype, data } } = options;
+  if (isBlocked(dtype) && data instanceof Float32Array) {
+    throw new InputError(
+      `Cannot upload "${path}" as values of ${dtype} must be words: they are f32; pack them by toBlocks()`,
+    );
+  }
+  const made = zeros(gpu, { ...options, spec: options.value });
+  writeValues(gpu, storageOf(made).buffer, packHalves(data, dtype));
   return made;
-}
-
-/** The values of a tensor, stored in another way. */
-export async function storedAs(
-  gpu: Gpu,
-  source: Tensor,
-  { path, dtype }: { readonly path: Path; readonly dtype: DType },
-): Promise<Tensor> {
-  const { shape } = source, data = await read(gpu, source);
-  return uploadLeaf(gpu, { path, value: { shape, dtype, data }, step: 0, constant: true });
 }
 
 /** A copy of any tensor on the device, as a tensor of step 0; a graph is computed. */
