@@ -101,6 +101,8 @@ export interface Op<A = any> {
   readonly pullbacks?: readonly (Pullback<A> | "flat" | null)[];
   /** For an elementwise op: its WGSL, and its value in JavaScript. */
   readonly element?: { readonly text: ElementText; readonly value: (...args: number[]) => number };
+  /** How many leaves its kernel changes in place: its first inputs, whose buffers its first outputs have; none when absent. */
+  readonly inPlace?: number;
   /** The kernel for given shapes. */
   readonly kernel?: (request: KernelRequest<A>) => KernelCall;
   /** The same computation in simpler ops: one tensor for each output. */

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { gelu, leakyRelu, relu, silu, softplus } from "../ops/activations.ts";
+import { gelu, leakyRelu, relu, silu } from "../ops/activations.ts";
+import { softplus } from "../ops/softplus.ts";
 import { add, multiply } from "../ops/arithmetic.ts";
 import { clamp } from "../ops/comparison.ts";
 import { sigmoid, tanh } from "../ops/functions.ts";

@@ -11,7 +11,7 @@ import type { Model } from "../models/model.ts";
 import type { TokenBatch } from "../models/tasks.ts";
 import { withoutAdapter } from "../models/with_adapter.ts";
 import { add, cast, divide, multiply } from "../ops/arithmetic.ts";
-import { softplus } from "../ops/activations.ts";
+import { softplus } from "../ops/softplus.ts";
 import { sum } from "../ops/broadcast.ts";
 import { equal, maximum, minimum, where } from "../ops/comparison.ts";
 import { IGNORE, nextLabels } from "../ops/cross_entropy.ts";

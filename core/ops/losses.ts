@@ -8,7 +8,7 @@ import { ShapeError } from "../errors.ts";
 import { sameShape } from "../spec.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { multiply, subtract } from "./arithmetic.ts";
-import { softplus } from "./activations.ts";
+import { softplus } from "./softplus.ts";
 import { mean } from "./reduce.ts";
 
 /** Checks that both arguments of a loss have one shape: broadcasting would count elements several times. */

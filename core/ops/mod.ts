@@ -133,7 +133,8 @@
  * @module
  */
 
-export { gelu, leakyRelu, relu, silu, softplus } from "./activations.ts";
+export { gelu, leakyRelu, relu, silu } from "./activations.ts";
+export { softplus } from "./softplus.ts";
 export { arange, type ArangeOptions } from "./arange.ts";
 export { add, cast, divide, multiply, negate, subtract } from "./arithmetic.ts";
 export { associativeScan, type Combine, type ScanOptions } from "./associative_scan.ts";

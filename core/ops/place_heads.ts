@@ -15,8 +15,9 @@ import { apply, type Op, pick, type Tensor } from "../tensor.ts";
  * Inputs: leaves of keys and values [B, S, G, D], queries [B, T, H, D], keys and values [B, T, G, D], angles [B T, R] and places
  * i32 [B]. Outputs: both leaves with the new rows, in the same buffers, and the rotated queries.
  */
-export const placeHeadsOp: Op<null> = {
+const placeHeadsOp: Op<null> = {
   name: "placeHeads",
+  inPlace: 2,
   infer([keys, values, q, k, v, angles, at]) {
     const [batch, time] = q.shape, { shape } = keys;
     const fits = sameShape(shape, values.shape) && sameShape(k.shape, v.shape) &&

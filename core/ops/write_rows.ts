@@ -13,8 +13,9 @@ import { apply, type Op, type Tensor } from "../tensor.ts";
  * Inputs: a leaf [B, S, ...], rows [B, T, ...] and places i32 [B]. The output is the leaf with its new rows, in the same
  * buffer: the planner gives both one buffer, and every other reader of the leaf runs first.
  */
-export const writeRowsOp: Op<null> = {
+const writeRowsOp: Op<null> = {
   name: "writeRows",
+  inPlace: 1,
   infer([into, rows, at]) {
     const fits = into.shape.length >= 2 && rows.shape.length === into.shape.length &&
       sameShape(rows.shape.with(1, into.shape[1]), into.shape) && rows.dtype === into.dtype &&

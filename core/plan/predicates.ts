@@ -9,11 +9,9 @@ import { broadcastOp, reduceSumOp, sumEachOp } from "../ops/broadcast.ts";
 import { accumulateOp, matmulOp, matmulSumOp } from "../ops/matmul.ts";
 import { reduceMaxOp } from "../ops/reduce.ts";
 import { reshapeOp } from "../ops/movement.ts";
-import { placeHeadsOp } from "../ops/place_heads.ts";
-import { writeRowsOp } from "../ops/write_rows.ts";
 import { fillOp, type HostData, leafOp, scalarAtOp, stepScalarOp, stepTableOp } from "../sources.ts";
 import { sameShape } from "../spec.ts";
-import { type Op, pickOp, type Tensor } from "../tensor.ts";
+import { pickOp, type Tensor } from "../tensor.ts";
 import type { Path } from "../tree.ts";
 import { isKeptCopy } from "./kept_copy.ts";
 import { isPart } from "./rows.ts";
@@ -125,12 +123,9 @@ export function isPick({ op }: Tensor): boolean {
   return op === pickOp;
 }
 
-/** Ops that change leaves in place: so many of their first outputs are the first inputs after that, in the same buffers. */
-const WRITES: ReadonlyMap<Op, number> = new Map<Op, number>([[writeRowsOp, 1], [placeHeadsOp, 2]]);
-
 /** The leaves that the launch of a node changes in place, in the order of its outputs. */
 export function writtenBy({ op, inputs }: Tensor): readonly Tensor[] {
-  return inputs.slice(0, WRITES.get(op) ?? 0);
+  return inputs.slice(0, op.inPlace ?? 0);
 }
 
 /** Whether a node is another name for a buffer, so that no launch computes it. */
