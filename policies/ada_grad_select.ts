@@ -42,7 +42,7 @@ export interface AdaGradSelectOptions {
  * Source: Kumar et al., "AdaGradSelect: An Adaptive Gradient-Guided Layer Selection Method for Efficient Fine-Tuning of
  * SLMs", arXiv 2512.15764: blocks by gradient norm, Dirichlet sampling by how often they were updated, epsilon-greedy in early
  * training. Deviations: choices every so many steps in place of every step, a norm over all steps since the last one, and
- * the defaults, which follow its text where that gives numbers and are Firn's elsewhere.
+ * the defaults, which are Firn's: its abstract, which this follows, gives no numbers.
  *
  * @param options Time, share, chances
  * @returns The policy

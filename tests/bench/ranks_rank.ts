@@ -29,7 +29,7 @@ import { devicePlan } from "../../examples/device_plan.ts";
 import { runMain } from "../../examples/flags.ts";
 import { deviceOf } from "../../examples/gpu.ts";
 import { thisMachine } from "../../examples/machine.ts";
-import { print } from "../../examples/print.ts";
+import { print, printError } from "../../examples/print.ts";
 import { baseOf } from "./adapter_base.ts";
 import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
 import { closeWork, SHAPES } from "./shapes.ts";
@@ -168,7 +168,7 @@ async function withOwnGpu(text: string, { ranked }: Question): Promise<boolean> 
   if (!ranked || await deviceOf({}) !== null) return false;
   const plan = await devicePlan([], { machine: thisMachine(), ranked });
   if (plan === null) return false;
-  console.error(plan.said);
+  printError(plan.said);
   const map = import.meta.resolve("@std/assert").startsWith("file:")
     ? ["--import-map=tests/stand_ins/import_map.json"]
     : [];
@@ -190,7 +190,7 @@ async function main([text]: readonly string[]): Promise<void> {
     for (const [product, variant] of known) gpu.tuning.variants.set(product, variant as MatmulVariant);
   }
   if (first) {
-    console.error(`${gpu.name}${device === null ? "" : ` at ${device}`}, ${ranks?.engine ?? "alone"}`);
+    printError(`${gpu.name}${device === null ? "" : ` at ${device}`}, ${ranks?.engine ?? "alone"}`);
   }
   const bench: Bench = { gpu, ranks, model: modelsOn(gpu), question };
   const say = (measured: Measured): void => {
