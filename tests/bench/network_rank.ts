@@ -9,6 +9,7 @@ import { tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { definePolicy, type FreezePolicy } from "@firn/train/policies";
 import { averageParameters, exchangeSeconds, openRanks, type Ranks } from "@firn/train/ranks";
+import { print } from "../../examples/print.ts";
 
 /** What is to be measured. */
 export interface Asked {
@@ -156,7 +157,7 @@ async function main(): Promise<void> {
   for (const way of WAYS) {
     for (const frozen of [false, true]) {
       const found = await measureWay(gpu, { model, timed, asked, way, frozen });
-      if (ranks.rank === 0) console.log(JSON.stringify(found));
+      if (ranks.rank === 0) print(JSON.stringify(found));
     }
   }
   await ranks.close();
