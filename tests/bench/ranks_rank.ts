@@ -168,7 +168,7 @@ async function withOwnGpu(text: string, { ranked }: Question): Promise<boolean> 
   if (!ranked || await deviceOf({}) !== null) return false;
   const plan = await devicePlan([], { machine: thisMachine(), ranked });
   if (plan === null) return false;
-  printError(plan.said);
+  if (plan.said !== undefined) printError(plan.said);
   const map = import.meta.resolve("@std/assert").startsWith("file:")
     ? ["--import-map=tests/stand_ins/import_map.json"]
     : [];
