@@ -30,14 +30,13 @@ export interface AdaGradSelectOptions {
  *
  * When: memory for the optimizer's state is short. Cost: one sum per component and step; while it explores, the gradients of
  * frozen blocks too, which are probed. A thawed block starts with empty moments. Training acts at looks: let `every` be a
- * multiple of `lookEvery`. Until the first choice
- * everything trains; it waits for readings.
+ * multiple of `lookEvery`. Until the first choice everything trains; it waits for readings.
  *
  * At each choice it explores with a chance that falls exponentially: the blocks whose gradients were largest since the last
  * choice train, by `sqrt(sum g^2)`. Else, and always once exploring has ended, it draws a chance for each block from a
  * Dirichlet distribution, whose concentrations are the numbers of times that blocks were chosen so far plus `delta`, and then
- * blocks by these chances, without replacement. A block is a layer; what lies below the layers is one block, what lies above another,
- * by {@link blocksOf}.
+ * blocks by these chances, without replacement. A block is a layer; what lies below the layers is one block, what lies above
+ * another, by {@link blocksOf}.
  *
  * Source: Kumar et al., "AdaGradSelect: An Adaptive Gradient-Guided Layer Selection Method for Efficient Fine-Tuning of
  * SLMs", arXiv 2512.15764: blocks by gradient norm, Dirichlet sampling by how often they were updated, epsilon-greedy in early
@@ -108,7 +107,7 @@ export function adaGradSelect(options: AdaGradSelectOptions): FreezePolicy {
         ? squares.map(Math.sqrt)
         : randomShares(state.chosen.map((count) => count + delta), random);
       // Largest keys log(u) / p draw without replacement by chances p (Efraimidis and Spirakis, 2006).
-      const keys = explores ? worths : worths.map((chance) => Math.log(random()) / chance);
+      const keys = explores ? worths : worths.map((worth) => Math.log(random()) / worth);
       const count = Math.max(1, Math.round(shareOf(share, keys.length)));
       const order = [...keys.keys()].sort((a, b) => keys[b] - keys[a] || a - b);
       const active = order.slice(0, count).sort((a, b) => a - b);

@@ -40,8 +40,9 @@ export interface GradESOptions {
 /**
  * GradES: freezes each matrix of each layer for good once its gradient is small, and ends training when all are frozen.
  *
- * When: a plain run, with a published threshold or one that the run finds by itself. What is not a matrix of a layer (embedding, norms, head)
- * trains until the end. Cost: one sum per matrix and step; with the metric `gradDelta` a copy of the gradients.
+ * When: a plain run, with a published threshold or one that the run finds by itself. What is not a matrix of a layer
+ * (embedding, norms, head) trains until the end. Cost: one sum per matrix and step; with the metric `gradDelta` a copy of the
+ * gradients.
  *
  * It is the composition `only(layerLinears, untilFrozen(sticky(after(alpha, patience(k, below(metric, tau))))))`; its
  * name spells that out, and every part can be exchanged. Without a threshold {@link autoTau} takes the place of `after` and

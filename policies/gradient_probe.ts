@@ -21,8 +21,7 @@ export interface GradientProbeOptions {
  *
  * A layer's score is the norm of its gradient, `sqrt(sum g^2)` over its components, meaned over the steps of the probe; of
  * equals the lower one trains. The number of layers is `share` of all, rounded. What lies outside of the layers, by
- * {@link blocksOf}, trains on. A layer without readings has a
- * score of 0; a step without any reading does not count.
+ * {@link blocksOf}, trains on. A layer without readings has a score of 0; a step without any reading does not count.
  *
  * Source: Saket, "Aletheia: Gradient-Guided Layer Selection for Efficient LoRA Fine-Tuning Across Architectures",
  * arXiv 2604.15351, and its package, whose defaults these are. Deviations: the steps of the probe train, where the paper

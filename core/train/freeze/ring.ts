@@ -1,8 +1,8 @@
 /**
  * The ring buffer of readings: one row a step, as many rows as there are steps between looks.
  *
- * A row holds the loss, with f16 the overflow, the metrics of the loss, the factor that clipped the gradients, and one column for each number that a signal sums up for a parameter. The row of
- * a step whose batch has no labels is written by the host.
+ * A row holds the loss, with f16 the overflow, the metrics of the loss, the factor that clipped the gradients, and one column
+ * for each number that a signal sums up for a parameter. The row of a step whose batch has no labels is written by the host.
  *
  * @module
  */
