@@ -77,7 +77,9 @@ export function diminishingReturns(options: DiminishingReturnsOptions = {}): Fre
       const recent = addReading(state.recent ?? undefined, { reading, weight }),
         gained = state.gained + reading;
       const left = Math.max(0, state.steps - step);
-      return { ...state, recent, gained, stops: step >= state.first && recent.mean * left <= share * gained };
+      // A warm-up that begins at a rate of 0 has gained nothing yet.
+      const stops = step >= state.first && gained > 0 && recent.mean * left <= share * gained;
+      return { ...state, recent, gained, stops };
     },
     frozen: () => [],
     stopped: ({ stops }) => stops,

@@ -8,7 +8,7 @@ import { quantileOf } from "./quantile.ts";
  *
  * @param lines The log
  * @param prices Costs of all components
- * @returns Milliseconds of a step by its operations; null when the log has no steps
+ * @returns Milliseconds of a step by its operations; null when the log has no steps, or its components cost nothing
  */
 export function paceOf(lines: readonly Line[], prices: readonly Priced[]): ((cost: number) => number) | null {
   const frozen = new Set<string>(), spans = new Map<number, number[]>();
@@ -30,11 +30,11 @@ export function paceOf(lines: readonly Line[], prices: readonly Priced[]): ((cos
   // A run of one look has no other steps.
   const points = (settled.length > 0 ? settled : [...spans].map(([cost, ms]) => [-cost, ms] as const))
     .map(([cost, ms]) => ({ cost, ms: quantileOf(0.5, ms), weight: ms.length }));
-  if (points.length === 0) return null;
   const weight = points.reduce((sum, point) => sum + point.weight, 0);
   const meanOf = (value: (point: typeof points[number]) => number): number =>
     points.reduce((sum, point) => sum + point.weight * value(point), 0) / weight;
   const x = meanOf(({ cost }) => cost), y = meanOf(({ ms }) => ms);
+  if (!(x > 0)) return null;
   const slope = meanOf(({ cost, ms }) => (cost - x) * (ms - y)) / meanOf(({ cost }) => (cost - x) ** 2);
   const rises = slope > 0 && y - slope * x >= 0;
   return rises ? (cost) => y + slope * (cost - x) : (cost) => y * cost / x;

@@ -34,7 +34,7 @@ export interface Simulation {
   readonly ending: SimulatedEnding | null;
   /** Floating-point operations by the costs of components; null when the log has none. */
   readonly flops: Saving | null;
-  /** Seconds of steps by these, at the paces that the log measured; null when the log has no costs. */
+  /** Seconds of steps by these, at the paces that the log measured; null when the log has no steps or no costs. */
   readonly seconds: Saving | null;
   /** Bytes of the optimizer's state that are free at the end; null when the log does not tell what the optimizer keeps. */
   readonly freed: number | null;
@@ -84,14 +84,14 @@ export function simulate(policy: FreezePolicy, lines: readonly Line[]): Simulati
   const replay = replayOf(lines), { run, components, looks } = replay;
   const course = courseOf(policy, replay), { sets, ending, frozen } = course;
   const prices = components.flatMap(({ path, cost }) => cost === undefined ? [] : [{ path, ...cost }]);
-  const priced = components.length > 0 && prices.length === components.length;
+  const full = costOf(prices, () => true), priced = full > 0 && prices.length === components.length;
   const steps = ending?.step ?? looks.at(-1)?.steps.at(-1) ?? 0;
   const held = new Set(frozen),
     sizeOf = (which: readonly Component[]): number => which.reduce((sum, { size }) => sum + size, 0);
   const size = sizeOf(components.filter(({ path }) => held.has(path)));
   const costs = priced ? sets.map(({ active }) => costOf(prices, (path) => active.has(path))) : [];
   const count = ending === null ? sets.length : Math.max(run.steps, sets.length);
-  const pace = priced ? paceOf(lines, prices) : null, full = costOf(prices, () => true);
+  const pace = priced ? paceOf(lines, prices) : null;
   return {
     policy: policy.name,
     missing: policy.signals.map(signalName).filter((name) =>

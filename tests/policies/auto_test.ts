@@ -91,6 +91,8 @@ Deno.test("diminishingReturns cuts the tail of a cosine, less of a line, and not
 Deno.test("diminishingReturns waits for alpha, and ends once for all", () => {
   const gone = (step: number) => step > 20 ? 0 : 1;
   assertEquals(endOf(diminishingReturns({ alpha: 0.75 }), gone), 150);
+  // Nothing is gained where a warm-up begins at a rate of 0.
+  assertEquals(endOf(diminishingReturns({ alpha: 0 }), (step) => step === 1 ? 0 : cosine(step, 200)), 160);
   const policy = diminishingReturns({ alpha: 0.1 }), start = policy.init(COMPONENTS, { steps: 10 });
   const look = (steps: readonly number[], value: number) =>
     lookOf({ benefit: { lm_head: steps.map(() => value) } }, steps);

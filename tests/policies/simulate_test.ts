@@ -250,6 +250,18 @@ Deno.test("a log of 40,000 components, or of 200,000 looks, is replayed within s
   assertLess(performance.now() - began, 20_000);
 });
 
+Deno.test("a log whose components cost nothing tells no operations and no seconds", () => {
+  const cost = { forward: 0, dX: 0, dW: 0, depth: 0 };
+  const free = logOf(1).map((line): Line =>
+    line.kind === "components"
+      ? { ...line, components: line.components.map((component) => ({ ...component, cost })) }
+      : line
+  );
+  const { flops, seconds, lines } = simulate(bottomFreeze(0.5), free);
+  assertEquals([flops, seconds], [null, null]);
+  assert(lines.every((line) => line.kind !== "step" || line.stepMs === 8));
+});
+
 Deno.test("a log that ends early leaves the end of a policy open", () => {
   const { ending, steps, flops } = simulate(bottomFreeze(0.5), logOf(1).slice(0, 10));
   assertEquals([ending, steps, flops!.full], [null, 8, 8 * 896]);
