@@ -90,8 +90,7 @@ export function lineOf(line: StudyLine): string {
  * @throws {DataError} When another line is no JSON
  */
 export function parseLines(text: string, path: string): StudyLine[] {
-  const lines = text.split("\n"), cut = lines.pop();
-  const parsed = lines.filter((line) => line !== "").map((line, i): StudyLine => {
+  return text.split("\n").slice(0, -1).filter((line) => line !== "").map((line, i): StudyLine => {
     try {
       return JSON.parse(line);
     } catch {
@@ -100,8 +99,6 @@ export function parseLines(text: string, path: string): StudyLine[] {
       );
     }
   });
-  void cut;
-  return parsed;
 }
 
 /**

@@ -233,7 +233,7 @@ async function validate(
   const began = performance.now(), { step } = state, { power } = lab;
   const loss = await subject.validationLoss(state.params);
   const look = { steps: [step], loss: [NaN], learningRate: [NaN], readings: {}, validation: [loss] };
-  const judged = STOPPING.next(progress.judged ?? STOPPING.init([], { steps: step } as never), look);
+  const judged = STOPPING.next(progress.judged ?? STOPPING.init([], { steps: step }), look);
   progress.judged = judged;
   if (STOPPING.best?.(judged) === step) {
     if (progress.best) free(progress.best.params);
