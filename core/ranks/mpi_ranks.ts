@@ -12,8 +12,10 @@ import { gradientExchange } from "../train/step/exchange.ts";
 import type { Ranks } from "./ranks.ts";
 import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
-/** Elements of one call: MPI counts in 32 bits. */
+/** Elements of one call of those that are cut: MPI counts in 32 bits. */
 const MOST = 2 ** 28;
+/** Bytes of a call that is not cut. */
+const MOST_BYTES = 2 ** 31 - 1;
 /** Tags of messages that tell which call a rank waits in. */
 const TAGS = 30_000;
 
@@ -157,6 +159,7 @@ function exchangeOf(
       if (!Number.isInteger(part)) {
         refuse("allToAll", `bytes must be a multiple of the number of ranks, ${size}`, data.length);
       }
+      if (part > MOST_BYTES) refuse("allToAll", `a part must have ${MOST_BYTES} bytes at most`, part);
       return next("allToAll", async () => {
         await done(
           "allToAll",
@@ -170,12 +173,15 @@ function exchangeOf(
     gather: (mine) =>
       next("gather", async () => {
         const { size, handle } = group.group,
-          lengths = new Int32Array(size),
-          own = Int32Array.of(mine.length);
-        await done("gather", call.MPI_Allgather(own, 4, byte, lengths, 4, byte, handle), own, lengths);
-        const offsets = new Int32Array(size);
+          all = new Float64Array(size),
+          own = Float64Array.of(mine.length);
+        await done("gather", call.MPI_Allgather(own, 8, byte, all, 8, byte, handle), own, all);
+        const bytes = all.reduce((sum, length) => sum + length);
+        // All ranks see the same, and none waits for another.
+        if (bytes > MOST_BYTES) refuse("gather", `ranks must have ${MOST_BYTES} bytes in all at most`, bytes);
+        const lengths = Int32Array.from(all), offsets = new Int32Array(size);
         for (let r = 1; r < size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
-        const result = new Uint8Array(offsets[size - 1] + lengths[size - 1]);
+        const result = new Uint8Array(bytes);
         const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, handle);
         await done("gather", code, mine, result, lengths, offsets);
         return result;
