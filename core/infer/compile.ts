@@ -189,6 +189,8 @@ async function recordCall<A extends readonly TensorTree[], R extends TensorTree>
   return {
     async run(now) {
       checkUnconsumed(recording.plan);
+      // A step may have reused the buffers while this was recorded.
+      for (const given of now.values()) if (isResident(given)) storageOf(given);
       for (const [path, buffer] of buffers) {
         const given = now.get(path)!;
         if (held.get(path) === given) continue;
