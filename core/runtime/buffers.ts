@@ -20,6 +20,7 @@ interface NewBuffer {
   readonly bytes: number;
   readonly mend?: string;
   readonly usage?: number;
+  readonly host?: boolean;
 }
 
 /**
@@ -48,15 +49,15 @@ export function checkSize({ device: { limits }, name }: Gpu, { label, bytes, men
  *
  * @param gpu The device
  * @param options Its label and size in bytes; `mend`: what helps where there is no room, a smaller batch when absent; `usage`: what
- * it is for, to be bound and copied when absent
+ * it is for, to be bound and copied when absent; `host`: whether it is counted as memory of the host
  * @returns The buffer, filled with zeros
  * @throws {OutOfMemoryError} When the adapter has no buffers of that size
  */
 export function createBuffer(gpu: Gpu, options: NewBuffer): GPUBuffer {
-  const { label, bytes, mend, usage = USAGE } = options;
+  const { label, bytes, mend, usage = USAGE, host = false } = options;
   checkSize(gpu, options);
   gpu.device.pushErrorScope("out-of-memory");
-  const buffer = allocate(gpu, { label, size: bytes, usage });
+  const buffer = allocate(gpu, { label, size: bytes, usage }, { host });
   const refusal = gpu.device.popErrorScope().then((error) =>
     error === null ? null : new OutOfMemoryError(label, bytes, error.message, mend)
   );
@@ -66,23 +67,27 @@ export function createBuffer(gpu: Gpu, options: NewBuffer): GPUBuffer {
 }
 
 /** Creates a buffer that is counted until it is destroyed. */
-export function allocate(gpu: Gpu, descriptor: GPUBufferDescriptor): GPUBuffer {
-  const { counts } = gpu;
+export function allocate(
+  gpu: Gpu,
+  descriptor: GPUBufferDescriptor,
+  { host = false }: { readonly host?: boolean } = {},
+): GPUBuffer {
+  const { counts } = gpu, as = host ? "hostBytes" : "bytes";
   const buffer = gpu.device.createBuffer(descriptor);
   counts.buffers++;
-  counts.bytes += descriptor.size;
+  counts[as] += descriptor.size;
   counts.peakBytes = Math.max(counts.peakBytes, counts.bytes);
-  countedBy.set(buffer, counts);
+  countedBy.set(buffer, { counts, as });
   return buffer;
 }
 
 /** The counts that a buffer is part of until it is destroyed. */
-const countedBy = new WeakMap<GPUBuffer, Counts>();
+const countedBy = new WeakMap<GPUBuffer, { readonly counts: Counts; readonly as: "bytes" | "hostBytes" }>();
 
 /** Destroys a buffer and subtracts it from the counts. A second call does nothing. */
 export function destroyBuffer(buffer: GPUBuffer): void {
-  const counts = countedBy.get(buffer);
-  if (counts !== undefined) counts.bytes -= buffer.size;
+  const counted = countedBy.get(buffer);
+  if (counted !== undefined) counted.counts[counted.as] -= buffer.size;
   countedBy.delete(buffer);
   buffer.destroy();
 }

@@ -105,6 +105,8 @@ export interface Counts {
   bytes: number;
   /** Highest value of `bytes` so far. */
   peakBytes: number;
+  /** Bytes of buffers in memory of the host that are not destroyed: copies of states that become checkpoints. */
+  hostBytes: number;
 }
 
 /** More bindings help no kernel and make bind groups slow to create. */
@@ -172,7 +174,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
       bindingAlignment: limits.minStorageBufferOffsetAlignment,
     },
     tuning: { enabled: tune, cache, onProgress: onTune, variants: new Map() },
-    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0 },
+    counts: { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0, bytes: 0, peakBytes: 0, hostBytes: 0 },
     pipelines: new Map(),
     ...watch(device, { api, name, release: dawn ? keepAlive([api, adapter, device]) : () => {} }),
   };

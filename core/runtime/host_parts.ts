@@ -117,7 +117,6 @@ function partsOf(gpu: Gpu, parts: AsyncGenerator<Uint8Array<ArrayBuffer>, void, 
   };
   return {
     async next() {
-      await check();
       try {
         view = (await parts.next()).value ?? null;
       } catch (error) {

@@ -209,7 +209,7 @@ export async function throwLoss(gpu: Gpu, error: unknown): Promise<never> {
 /** Makes a buffer that the host can map. {@link checkAllocations} tells whether there was room. */
 export function newStaging(gpu: Gpu, bytes: number): Staging {
   return {
-    buffer: createBuffer(gpu, { label: "staging", bytes, usage: USAGE }),
+    buffer: createBuffer(gpu, { label: "staging", bytes, usage: USAGE, host: true }),
     busy: false,
     awaited: false,
   };

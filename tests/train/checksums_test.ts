@@ -100,8 +100,28 @@ Deno.test("a keeper frees its copies once the file is written, and when it canno
     const state = await training.next(await training.init(newMlp()), batches[0]), bytes = gpu.counts.bytes;
     await keeper.after(state);
     await keeper.flush().catch(() => {});
-    assertEquals(gpu.counts.bytes, bytes);
+    assertEquals([gpu.counts.bytes, gpu.counts.hostBytes], [bytes, 0]);
   }
+});
+
+Deno.test("a copy on the host is no memory of the device, which figures of a run tell", async () => {
+  const real = memoryFileSystem(), gate = Promise.withResolvers<void>();
+  const fileSystem: typeof real = {
+    ...real,
+    async write(...[to, content, options]) {
+      await gate.promise;
+      await real.write(to, content, options);
+    },
+  };
+  using training = define();
+  await using keeper = checkpointKeeper<Mlp>(gpu, { path: "run.safetensors", every: 1, fileSystem });
+  const state = await training.next(await training.init(newMlp()), batches[0]);
+  await checksums(gpu, [...state.leaves.values()]); // What reads it back stays.
+  const { bytes } = gpu.counts;
+  await keeper.after(state);
+  assertEquals(gpu.counts.bytes, bytes);
+  assert(gpu.counts.hostBytes > 0);
+  gate.resolve();
 });
 
 Deno.test("saving a state that a step consumes meanwhile is refused, and the file stays", async () => {
