@@ -111,8 +111,10 @@ Deno.test("mod.ts bundled for a browser has no package, nothing of Deno, and 120
     assertEquals(files.filter((file) => !/^(\?$|mod\.ts$|core\/|kernels\/)/.test(file)), []);
     // Dawn is asked for by a name that no bundler follows.
     assertEquals(filesWith(text, /["'](npm|node|jsr|https?):/), ["core/host/load_dawn.ts"]);
-    // Nor do families of models, attention and generation come with it, nor what no page has: files of the machine and ranks.
-    const others = /^core\/models\/(llama|bert)\.ts|^kernels\/attention\/|generat|system_file|\/exchange\.ts/;
+    // Nor do families of models, attention, generation and its caches come with it, nor what no page has: files of the machine
+    // and ranks.
+    const others =
+      /^core\/models\/(llama|bert)\.ts|^kernels\/attention\/|generat|place_heads|write_rows|special|system_file|\/exchange\.ts/;
     assertEquals(files.filter((file) => others.test(file)), []);
     assertEquals(filesWith(text, /\bDeno\??[.[]/), []);
     const { first, text: sizes } = await sizesOf("mod.ts", `${folder}/mod`);
