@@ -246,9 +246,9 @@ function wantsDawn(args: readonly string[]): boolean {
   return args.some((arg, i) => arg === "--gpu=dawn" || arg === "dawn" && args[i - 1] === "--gpu");
 }
 
-/** Processes that a launcher of MPI started; 1 where none did. */
+/** Processes that a launcher of MPI started; 1 where none did. A launcher within a job of Slurm comes first. */
 export const startedBy = ({ env }: Machine): number =>
-  Math.max(...LAUNCHERS.map((name) => Number(env(name) ?? 1)));
+  Number(LAUNCHERS.map(env).find((size) => size !== undefined) ?? 1);
 
 /** The library of MPI of the launcher that started this process among others; null where it is alone. */
 function mpiOf(command: string, machine: Machine): string | null {

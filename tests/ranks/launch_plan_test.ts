@@ -34,6 +34,11 @@ Deno.test("a launcher of MPI gives what trains its one library, and refuses what
   assertThrows(() => flagsOf("finetune", { PMI_SIZE: "2" }), LaunchError, "FIRN_MPI_LIBRARY must name");
   // A terminal within a job of Slurm.
   assertEquals(flagsOf("finetune", { SLURM_STEP_NUM_TASKS: "1" }), flagsOf("finetune"));
+  // One process of mpirun, in a terminal that Slurm gave more.
+  assertEquals(
+    flagsOf("finetune", { OMPI_COMM_WORLD_SIZE: "1", SLURM_STEP_NUM_TASKS: "8" }),
+    flagsOf("finetune"),
+  );
 });
 
 Deno.test("a rank reads the variables that tell its number, and no other of its launcher: Slurm's has a token", () => {
