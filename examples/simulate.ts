@@ -136,7 +136,7 @@ function rowOf(name: string, simulation: Simulation): string[] {
     ending === null ? `${steps} or later` : `${steps}`,
     saved(flops),
     seconds === null ? "–" : `${seconds.simulated.toFixed(1)} (${saved(seconds)})`,
-    freed === null ? "–" : `-${bytesText(freed)}`,
+    freed === null ? "–" : `-${bytesText(freed)}`.replace(/^-0 /, "0 "),
     `${(100 * known).toFixed(0)} %`,
   ];
 }

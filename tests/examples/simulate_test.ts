@@ -45,7 +45,7 @@ Deno.test("simulate prints what each policy would have saved, says what the log 
     await Deno.mkdir(`${folder}/run`);
     await Deno.writeTextFile(`${folder}/run/metrics.jsonl`, textOf(LOG));
     const out = `${folder}/pages/page.html`;
-    const args = [`${folder}/run`, "--policy", "gradES,bottomFreeze,snr,earlyStopping", "--out", out];
+    const args = [`${folder}/run`, "--policy", "gradES,bottomFreeze,snr,earlyStopping,prefix", "--out", out];
     const { code, stdout, stderr } = await example("simulate", args, folder);
     assertEquals([code, stderr], [0, ""]);
     const rows = stdout.split("\n");
@@ -53,9 +53,10 @@ Deno.test("simulate prints what each policy would have saved, says what the log 
     assertMatch(rows[1], /^gradES +2 \(50 %\) +30 +40 +-9\.1 % +0\.7 \(-9\.1 %\) +-16 MiB +100 %$/);
     assertMatch(rows[2], /^bottomFreeze +2 \(50 %\) +10 +40 +-27\.3 % +0\.6 \(-27\.3 %\) +-16 MiB +100 %$/);
     assertMatch(rows[3], /^snr +the log has no firstMoment, secondMoment, benefit$/);
+    assertMatch(rows[5], /^prefix +0 \(0 %\) +– +40 +0\.0 % +0\.8 \(0\.0 %\) +0 MiB +100 %$/);
     assertMatch(rows[4], /^earlyStopping +Cannot stop early in step 1 as training has no validation data/);
     const page = await Deno.readTextFile(out);
-    assertStringIncludes(page, "<h1>4 policies, simulated</h1>");
+    assertStringIncludes(page, "<h1>5 policies, simulated</h1>");
     assertStringIncludes(page, "bottomFreeze(0.5)");
     assertEquals(page.includes("noisy("), false);
     assertEquals(await call(main, args), null, "its own page may be replaced");
