@@ -21,7 +21,17 @@ import {
 } from "@firn/train";
 import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { silu } from "@firn/train/ops";
-import { anyOf, below, costAware, earlyStopping, only, rotate, sticky, thaw } from "@firn/train/policies";
+import {
+  adaGradSelect,
+  anyOf,
+  below,
+  costAware,
+  earlyStopping,
+  only,
+  rotate,
+  sticky,
+  thaw,
+} from "@firn/train/policies";
 import { bitsOf, type Pairs, pairs, untimed } from "./tiny.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 
@@ -118,6 +128,12 @@ const CASES: { readonly [name: string]: Case & { readonly seen: (state: Training
       lookEvery: 2,
       every: 3,
       seen: ({ event }) => (event?.thawed.length ?? 0) > 0,
+    },
+    "adaGradSelect that explores, then draws": {
+      policy: adaGradSelect({ every: 2, share: 0.4, explore: 0.5, seed: 3 }),
+      lookEvery: 2,
+      every: 3,
+      seen: ({ probed, event }) => probed.length > 0 && (event?.thawed.length ?? 0) > 0,
     },
     "earlyStopping beside rotate, which keeps the best": {
       policy: anyOf(rotate({ every: 3, order: "random" }), earlyStopping({ minDelta: 0 })),
