@@ -277,3 +277,40 @@ export async function writeConfig(
 ): Promise<void> {
   await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, configText(command, options));
 }
+
+/**
+ * The file of a run that goes on, perhaps with another learning rate: its comments say which values were others until then.
+ *
+ * @param before The file so far
+ * @param now {@link configText} of what holds from here on
+ * @param step The last step that was taken before
+ * @returns The file
+ */
+export function resumedConfig(before: string, now: string, step: number): string {
+  const split = (text: string): readonly [head: string, keys: string] => {
+    const at = text.indexOf("\n\n");
+    return [text.slice(0, at), text.slice(at)];
+  };
+  const [head, old] = split(before), [, keys] = split(now), lines = keys.split("\n");
+  const others = old.split("\n").filter((line) => line.includes(" = ") && !lines.includes(line));
+  return `${head}${others.map((line) => `\n# but until step ${step} it had ${line}`).join("")}${keys}`;
+}
+
+/**
+ * Writes the file of a run that begins or goes on.
+ *
+ * @param folder The folder of the run
+ * @param toml {@link configText} of it
+ * @param options `resumedAt`: the step that a run goes on after; null for one that begins
+ */
+export async function keepConfig(
+  folder: string,
+  toml: string,
+  { resumedAt }: { readonly resumedAt: number | null },
+): Promise<void> {
+  const path = `${folder}/${CONFIG_FILE}`, files = hostFileSystem();
+  const text = resumedAt === null || await files.stat(path) === null
+    ? toml
+    : resumedConfig(new TextDecoder().decode(await files.read(path)), toml, resumedAt);
+  await files.write(path, text);
+}

@@ -23,7 +23,7 @@ import {
   stepLines,
   type Threshold,
 } from "@firn/train/report";
-import { CONFIG_FILE } from "./config.ts";
+import { keepConfig } from "./config.ts";
 import { type Averaging, isAveraged } from "./exchange_flags.ts";
 import type { RunEvaluations } from "./evaluation_run.ts";
 import { claimFolder, lastCheckpoint } from "./output.ts";
@@ -101,8 +101,7 @@ export async function openRun(
       `Cannot resume as "${folder}/metrics.jsonl" must begin with a start line: it was changed`,
     );
   }
-  // Of a run that goes on, too: it may have another learning rate.
-  await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, toml);
+  await keepConfig(folder, toml, { resumedAt: checkpoint?.step ?? null });
   const held = stack.move();
   return { folder, log, start, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }

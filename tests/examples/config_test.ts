@@ -7,7 +7,14 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError } from "@firn/train";
 import { readLog } from "@firn/train/report";
-import { CONFIG_FLAGS, configText, flagsIn, readCommand, readConfig } from "../../examples/config.ts";
+import {
+  CONFIG_FLAGS,
+  configText,
+  flagsIn,
+  readCommand,
+  readConfig,
+  resumedConfig,
+} from "../../examples/config.ts";
 import { checkFlags, FLAGS } from "../../examples/finetune_flags.ts";
 import { withSteps } from "../../examples/finetune_plan.ts";
 import { main as finetune } from "../../examples/finetune.ts";
@@ -183,6 +190,21 @@ Deno.test("configText writes each value that readConfig reads again, and not whe
   const written = configText("finetune", { table: TABLE, flags });
   assertEquals(Object.fromEntries([...read(written)].map(([name, { value }]) => [name, value])), kept);
   assert(written.includes("\n# data\n"), written);
+});
+
+Deno.test("the file of a run that goes on with another rate says until when it had which, and is read like others", () => {
+  const of = (lr: number) =>
+    configText("finetune", { table: TABLE as Table, flags: { steps: 6, lr, pack: false } as never });
+  const first = of(0.002);
+  assertEquals(resumedConfig(first, first, 3), first);
+  const twice = resumedConfig(resumedConfig(first, of(0.001), 3), of(0.0005), 5);
+  assert(twice.startsWith(
+    `${
+      first.split("\n")[0]
+    }\n# but until step 3 it had lr = 0.002\n# but until step 5 it had lr = 0.001\n\n# training\n`,
+  ));
+  assertEquals(resumedConfig(twice, of(0.0005), 6), twice);
+  assertEquals(read(twice).get("lr")!.value, 0.0005);
 });
 
 Deno.test("finetune --config of the run.toml that a run wrote says in a dry run what it takes, to the byte, writes nothing, and trains the same model bit for bit", async () => {
