@@ -53,7 +53,7 @@ export async function trainPairs(
     tried = isTrial ? TRIED * wholeBatch(sized.flags.batch, joined) : Infinity;
   const pairs = { ...all, train: all.train.slice(0, tried), held: all.held.slice(0, tried) };
   // The first time compiles, which does not take longer for more pairs.
-  if (isTrial) await sharedPairs(gpu, { pairs, base, plan: sized, subject });
+  if (isTrial) await sharedPairs(gpu, { pairs, base, plan: sized, subject, warm: false });
   const asking = performance.now();
   const made = await sharedPairs(gpu, { pairs, base, plan: sized, subject });
   const referenceMs = performance.now() - asking;
@@ -191,18 +191,21 @@ async function sharedPairs(
 /** Batches of pairs, with what the reference finds of them where the objective has one. */
 async function referred(
   gpu: Gpu,
-  { pairs, base, plan: { flags, out }, subject }: {
+  { pairs, base, plan: { flags, out }, subject, warm = true }: {
     readonly pairs: Awaited<ReturnType<typeof readPairs>>;
     readonly base: Model;
     readonly plan: Plan<Sized>;
     readonly subject: Subject;
+    /** Whether its kernels are compiled, or it does not matter; true when absent. */
+    readonly warm?: boolean;
   },
 ): Promise<PairTraining> {
   const options = { flags, tokenizer: subject.tokenizer, model: base }, name = pairObjective(flags);
   if (name === "orpo" || name === "reward") return pairTraining(pairs, options);
   const { train, held } = pairs, all = [...train, ...held];
   const cache = flags["dry-run"] ? undefined : referenceFolder(out, Deno.build);
-  const known = await stage(`reference   ${2 * all.length} answers`, (say) =>
+  const title = warm ? `reference   ${2 * all.length} answers` : "compiling   the reference";
+  const known = await stage(title, (say) =>
     withReference(gpu, base, {
       pairs: all,
       batch: 2 * flags.batch,
