@@ -47,11 +47,14 @@ export interface Course {
  */
 export function courseOf(policy: FreezePolicy, { run, components, looks }: Replay): Course {
   const paths = components.map(({ path }) => path), sets: Course["sets"][number][] = [];
-  const measured = new Map(
-    policy.signals.map((
-      signal,
-    ) => [signalName(signal), new Set(measuredPaths(policy, { signal, components }))]),
-  );
+  const measured = policy.signals.map((signal): Measured => ({
+    name: signalName(signal),
+    paths: new Set(measuredPaths(policy, { signal, components })),
+    probes: typeof signal === "string" ? PROBED.includes(signal) : signal.needs.length === 0,
+    compares: typeof signal === "string"
+      ? COMPARING.includes(signal)
+      : signal.needs.includes("previousGradient"),
+  }));
   const changes: SimulatedChange[] = [];
   let state: Json = policy.init(components, run),
     frozen: ReadonlySet<string> = new Set(),
@@ -86,6 +89,17 @@ export function courseOf(policy: FreezePolicy, { run, components, looks }: Repla
   return { changes, sets, frozen: [...frozen], ending, wanted, found };
 }
 
+/** A signal that a policy reads. */
+interface Measured {
+  readonly name: string;
+  /** Components that it is measured of. */
+  readonly paths: ReadonlySet<string>;
+  /** Whether probes measure it. One of a policy's own that reads the update has no readings of probes in the log of its own run. */
+  readonly probes: boolean;
+  /** Whether it needs the gradient before. */
+  readonly compares: boolean;
+}
+
 /** Signals that a probe measures. */
 const PROBED: readonly string[] = ["gradNorm", "gradSquare", "weightNorm"];
 
@@ -96,7 +110,7 @@ const COMPARING: readonly string[] = ["gradDelta", "gradDot"];
 function seenBy(
   { look, measured, frozen, probed, thawed, paths }: {
     readonly look: Look;
-    readonly measured: ReadonlyMap<string, ReadonlySet<string>>;
+    readonly measured: readonly Measured[];
     readonly frozen: ReadonlySet<string>;
     readonly probed: ReadonlySet<string>;
     readonly thawed: { readonly [path: string]: number };
@@ -105,16 +119,15 @@ function seenBy(
 ): { readonly look: Look; readonly wanted: number; readonly found: number } {
   let wanted = 0, found = 0;
   const none = look.steps.map(() => NaN), { thawed: _, ...rest } = look;
-  const readings = Object.fromEntries([...measured].map(([name, own]) => {
+  const readings = Object.fromEntries(measured.map(({ name, paths: own, probes, compares }) => {
     const known = (look.readings as Readings)[name] ?? {};
     return [
       name,
       Object.fromEntries(paths.map((path) => {
-        const rests = frozen.has(path) && !(probed.has(path) && PROBED.includes(name));
+        const rests = frozen.has(path) && !(probed.has(path) && probes);
         if (!own.has(path) || rests) return [path, none];
         // The first step after a thaw has no gradient before it.
-        const fresh = (i: number): boolean =>
-          COMPARING.includes(name) && look.steps[i] === (thawed[path] ?? 0) + 1;
+        const fresh = (i: number): boolean => compares && look.steps[i] === (thawed[path] ?? 0) + 1;
         const values = look.steps.map((step, i) => {
           if (look.skipped?.includes(step)) return known[path]?.[i] ?? NaN;
           const value = fresh(i) ? NaN : known[path]?.[i] ?? NaN;

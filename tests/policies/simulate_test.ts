@@ -1,6 +1,6 @@
 /** Policies that are replayed over logs. */
 
-import { adamW, DataError, defineTraining, InputError, scan } from "@firn/train";
+import { adamW, DataError, defineTraining, InputError, mean, multiply, scan } from "@firn/train";
 import { memoryFileSystem } from "@firn/train/data";
 import {
   isComparison,
@@ -20,7 +20,16 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { anyOf, below, bottomFreeze, definePolicy, gradES, simulate, stopAt } from "../../policies/mod.ts";
+import {
+  anyOf,
+  below,
+  bottomFreeze,
+  definePolicy,
+  defineSignal,
+  gradES,
+  simulate,
+  stopAt,
+} from "../../policies/mod.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { mlpLoss, newMlp, pairs } from "../train/tiny.ts";
 import { COST } from "../report/run_lines.ts";
@@ -90,9 +99,28 @@ const turns = definePolicy({
   reason: ({ seen }) => ({ signal: "all", value: seen, threshold: 1e-9, rule: "turns" }),
 });
 
+const meanSquare = defineSignal({
+  name: "meanSquare",
+  measure: ({ gradient }) => mean(multiply(gradient, gradient)),
+});
+
+/** Freezes for good, probes what is frozen by a signal of its own, and thaws it once what it read there is enough. */
+const probing = definePolicy({
+  name: "probing",
+  signals: [meanSquare],
+  init: () => ({ step: 0, seen: 0 as number }),
+  next: ({ seen }, { step, read }) => {
+    const value = read(meanSquare, "bottom");
+    return { step, seen: step > 6 && Number.isFinite(value) ? seen + 1 : seen };
+  },
+  frozen: ({ step, seen }) => step >= 4 && seen < 6 ? ["bottom"] : [],
+  probed: () => ["bottom"],
+});
+
 for (
   const policy of [
     turns,
+    probing,
     gradES({ components: "*", alpha: 0.25 }),
     anyOf(gradES({ tau: 1e9, alpha: 0.6, components: "*", metric: "gradDelta" }), stopAt(90)),
   ]
