@@ -169,6 +169,27 @@ for (const kind of ["waits for all work", "leaves work queued"] as const) {
   });
 }
 
+Deno.test("a bucket is given to the other ranks while the one before is on its way, where mapping leaves work queued", async () => {
+  await using gpu = await openGpu({ tune: false, gpu: wrappedGpu({ bindings: 10 }) });
+  const second = Promise.withResolvers<string>(), [ranks] = ranksInProcess(1);
+  let given = 0, met = "";
+  await run(gpu, {
+    steps: 1,
+    ranks: {
+      ...ranks,
+      async sum({ length }) {
+        if (length === 3) return;
+        if (++given === 2) second.resolve("given");
+        if (given > 1) return;
+        const late = setTimeout(() => second.resolve("late"), 5000);
+        met = await second.promise;
+        clearTimeout(late);
+      },
+    },
+  });
+  assertEquals([met, given], ["given", BUCKETS]);
+});
+
 /** Calls a function as a pass of launches is begun, during some work. */
 async function withPasses<T>(onPass: () => void, work: () => Promise<T>): Promise<T> {
   const { prototype } = GPUCommandEncoder, { beginComputePass } = prototype;

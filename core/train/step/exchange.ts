@@ -115,18 +115,18 @@ async function exchangeAll(
   },
 ): Promise<ExchangeTime> {
   const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], completed = new Set<Summed>();
+  const freed = new Set<Slot>(slots);
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
   const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
   let submitted = 0, ms = 0, readAt = 0, arrivedAt = 0;
-  const submitUpTo = async (end: number): Promise<void> => {
-    for (; submitted < Math.min(end, buckets.length); submitted++) {
-      if (submitted >= slots.length) await arrived[submitted - slots.length];
-      for (const { of } of buckets[submitted]) {
-        if (!completed.has(of)) of.complete?.();
-        completed.add(of);
-      }
-      stage(gpu, buckets[submitted], slots[submitted % slots.length].staging);
+  const submitNext = (): void => {
+    for (const { of } of buckets[submitted]) {
+      if (!completed.has(of)) of.complete?.();
+      completed.add(of);
     }
+    const slot = slots[submitted++ % slots.length];
+    stage(gpu, buckets[submitted - 1], slot.staging);
+    freed.delete(slot);
   };
   const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
     const begun = performance.now(), { staging, own } = slot;
@@ -138,14 +138,19 @@ async function exchangeAll(
     if (held.slots !== slots) return freeSlot(slot);
     await putBack(gpu, { slot, pieces, values });
     if (own === null) staging.buffer.unmap();
+    freed.add(slot);
     const now = performance.now();
     ms += now - Math.max(begun, arrivedAt);
     arrivedAt = now;
   };
   for (const [i, pieces] of buckets.entries()) {
-    await submitUpTo(i + 1 + ahead);
+    const slot = slots[i % slots.length],
+      bytes = totalBytes(pieces),
+      end = Math.min(i + 1 + ahead, buckets.length);
+    if (submitted === i && !freed.has(slot)) await arrived[i - slots.length];
+    // What is further ahead is not waited for: this one must not come late to the other ranks.
+    while (submitted < end && freed.has(slots[submitted % slots.length])) submitNext();
     if (i === 0) await after;
-    const slot = slots[i % slots.length], bytes = totalBytes(pieces);
     const values = await read(gpu, slot, bytes);
     readAt = performance.now();
     const sent = give(slot, pieces, values);
