@@ -78,7 +78,7 @@ export async function copyParts(gpu: Gpu, sources: readonly Source[]): Promise<H
   const groups = groupsOf(sources), targets: Staging[] = [];
   const free = (): void => targets.forEach(({ buffer }) => destroyBuffer(buffer));
   try {
-    for (const { bytes } of groups) targets.push(newStaging(gpu, bytes));
+    for (const { bytes } of groups) targets.push(newStaging(gpu, bytes, { host: true }));
     await checkAllocations(gpu);
     groups.forEach((group, i) => stage(gpu, { ...group, buffer: targets[i].buffer }));
     const ranges: ArrayBuffer[] = [];

@@ -206,10 +206,17 @@ export async function throwLoss(gpu: Gpu, error: unknown): Promise<never> {
   throw error;
 }
 
-/** Makes a buffer that the host can map. {@link checkAllocations} tells whether there was room. */
-export function newStaging(gpu: Gpu, bytes: number): Staging {
+/**
+ * Makes a buffer that the host can map. {@link checkAllocations} tells whether there was room.
+ *
+ * @param gpu The device
+ * @param bytes Its size
+ * @param options `host`: whether it is counted as memory of the host; that of the device when absent
+ * @returns The buffer
+ */
+export function newStaging(gpu: Gpu, bytes: number, options: { readonly host?: boolean } = {}): Staging {
   return {
-    buffer: createBuffer(gpu, { label: "staging", bytes, usage: USAGE, host: true }),
+    buffer: createBuffer(gpu, { label: "staging", bytes, usage: USAGE, ...options }),
     busy: false,
     awaited: false,
   };
