@@ -27,7 +27,6 @@ import {
   evaluate,
   type Gpu,
   nextTokenLoss,
-  openGpu,
   sgd,
   type TrainingOptions,
 } from "@firn/train";
@@ -35,11 +34,13 @@ import { loadTokenizer, tokenWindows } from "@firn/train/data";
 import { loadModel } from "@firn/train/hub";
 import { averageParameters, rankBatches } from "@firn/train/ranks";
 import { readFlags, runMain, whole } from "../../examples/flags.ts";
+import { GPU_FLAGS, openDevice } from "../../examples/gpu.ts";
 import { helpOf } from "../../examples/help.ts";
 import { print } from "../../examples/print.ts";
 import { ranksInProcess } from "./in_process.ts";
 
 const FLAGS = {
+  ...GPU_FLAGS,
   steps: whole("steps of each run", 24),
   ranks: whole("most ranks", 4),
   batch: whole("samples of a rank in a step", 2),
@@ -113,7 +114,7 @@ async function heldOut(
 export async function main(args: readonly string[]): Promise<void> {
   const { values, help } = readFlags(args, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  await using gpu = await openGpu({ tune: false });
+  await using gpu = await openDevice({ ...values, "no-tune": true });
   const text = await readText(), sizes = Array.from({ length: values.ranks }, (_, i) => i + 1);
   print(`| exchange | ${sizes.map((n) => `${n} ${n === 1 ? "rank" : "ranks"}`).join(" | ")} |`);
   print(`| --- | ${sizes.map(() => "---").join(" | ")} |`);
