@@ -14,7 +14,7 @@ import { readBuffers } from "../runtime/readback.ts";
 import { record } from "../runtime/record.ts";
 import { checkUnconsumed, isResident, storageOf } from "../runtime/residents.ts";
 import { type HostData, hostValues, isHost } from "../sources.ts";
-import { elementBytes, sizeOf, type Spec } from "../spec.ts";
+import { elementBytes, sizeOf } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
 import { isTensor } from "../tree.ts";
 
@@ -52,22 +52,27 @@ export async function read(gpu: Gpu, tensor: Tensor): Promise<HostData> {
  * @returns The values of each, row-major; f32 where they are stored in fewer bytes
  */
 export async function readAll(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
-  return await readAs(gpu, tensors, unpackValues);
-}
-
-/**
- * Copies tensors to the host as {@link readAll} does, but those of int8 and nf4 as the words that the device stores.
- *
- * @param gpu The device
- * @param tensors What to read
- * @returns Values, or words of blocks
- */
-export async function readStored(gpu: Gpu, tensors: readonly Tensor[]): Promise<HostData[]> {
-  return await readAs(
-    gpu,
-    tensors,
-    (bytes, spec) => isBlocked(spec.dtype) ? new Uint32Array(bytes) : unpackValues(bytes, spec),
-  );
+  const stored = tensors.filter((t) => !isHost(t));
+  const computed = stored.filter((t) => !isResident(t));
+  const recording = computed.length > 0
+    ? await record(gpu, { plan: planFor(gpu, computed), label: "read" })
+    : null;
+  try {
+    if (recording !== null) {
+      checkUnconsumed(recording.plan);
+      recording.replay(1);
+    }
+    const sources = stored.map((t) => ({
+      buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
+      bytes: elementBytes(t),
+    }));
+    const values = await readBuffers(gpu, sources);
+    return tensors.map((t) =>
+      isHost(t) ? hostValues(t, "read").slice() : unpackValues(values[stored.indexOf(t)], t)
+    );
+  } finally {
+    recording?.destroy();
+  }
 }
 
 /** Bytes of a part. */
@@ -103,33 +108,5 @@ export async function* readParts(
   for (let at = begin; at < end; at += PART) {
     const [part] = await readBuffers(gpu, [{ buffer, from: at, bytes: Math.min(PART, end - at) }]);
     yield unpackValues(part, tensor);
-  }
-}
-
-async function readAs(
-  gpu: Gpu,
-  tensors: readonly Tensor[],
-  valuesOf: (bytes: ArrayBuffer, spec: Spec) => HostData,
-): Promise<HostData[]> {
-  const stored = tensors.filter((t) => !isHost(t));
-  const computed = stored.filter((t) => !isResident(t));
-  const recording = computed.length > 0
-    ? await record(gpu, { plan: planFor(gpu, computed), label: "read" })
-    : null;
-  try {
-    if (recording !== null) {
-      checkUnconsumed(recording.plan);
-      recording.replay(1);
-    }
-    const sources = stored.map((t) => ({
-      buffer: isResident(t) ? storageOf(t).buffer : recording!.roots[computed.indexOf(t)],
-      bytes: elementBytes(t),
-    }));
-    const values = await readBuffers(gpu, sources);
-    return tensors.map((t) =>
-      isHost(t) ? hostValues(t, "read").slice() : valuesOf(values[stored.indexOf(t)], t)
-    );
-  } finally {
-    recording?.destroy();
   }
 }
