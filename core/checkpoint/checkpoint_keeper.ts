@@ -10,7 +10,7 @@ import { InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Gpu } from "../runtime/device.ts";
-import type { Ranks } from "../ranks/ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 import type { Json } from "../policy.ts";
 import type { TensorTree } from "../tree.ts";
 import { captureCheckpoint } from "./checkpoint.ts";

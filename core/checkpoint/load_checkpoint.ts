@@ -9,7 +9,7 @@ import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import { openSafetensors, type StoredDType } from "../data/safetensors.ts";
 import type { Json } from "../policy.ts";
-import type { Ranks } from "../ranks/ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 import { type DType, elementBytes } from "../spec.ts";
 import type { HostTensor, SavedState } from "../train/types.ts";
 import type { Path } from "../tree.ts";

@@ -8,7 +8,7 @@ import { NonFiniteError } from "../errors.ts";
 import type { Look, Signal } from "../policy.ts";
 import type { LookOfRanks } from "../train/parameter_exchange.ts";
 import type { Path } from "../tree.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 
 /**
  * Averages a look over the ranks. What a rank did not measure does not count: the mean is that of the others.

@@ -21,7 +21,7 @@ import type { ExchangedSpec, OpenExchange, ParameterExchange, Wire } from "../tr
 import type { Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
 import { outerSpecs, outerStep } from "./outer_step.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 import { wireCost, wireMean } from "./wire.ts";
 
 /** Options of {@link averageParameters}. */

@@ -16,5 +16,5 @@ export {
   type ExchangePlan,
   exchangeSeconds,
 } from "./exchange_cost.ts";
-export type { Ranks } from "./ranks.ts";
+export type { Ranks } from "../train/ranks.ts";
 export { RanksLostError } from "./survival.ts";

@@ -9,7 +9,7 @@ import { RanksError } from "../errors.ts";
 import type { Mpi } from "../host/load_mpi.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
 /** Elements of one call of those that are cut: MPI counts in 32 bits. */

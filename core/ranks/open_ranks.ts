@@ -11,7 +11,7 @@ import { loadMpi, type Mpi } from "../host/load_mpi.ts";
 import { type Launched, launchedBy, LAUNCHER_VARIABLES } from "./launched.ts";
 import { mpiRanks } from "./mpi_ranks.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 
 /** Options of {@link openRanks}. */
 export interface RanksOptions {

@@ -9,7 +9,7 @@ import type { Batches } from "../data/batches.ts";
 import { InputError } from "../errors.ts";
 import { hostValues, tensor } from "../sources.ts";
 import { flatten, type TensorTree, unflatten } from "../tree.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 
 /** Which share of a batch is meant. */
 export interface Share extends Pick<Ranks, "rank" | "size" | "survival"> {

@@ -21,7 +21,7 @@ import type { Gpu } from "../runtime/device.ts";
 import { bindKernel, submit } from "../runtime/pipelines.ts";
 import { readBuffers } from "../runtime/readback.ts";
 import { submitPass } from "../runtime/replay.ts";
-import type { Ranks } from "./ranks.ts";
+import type { Ranks } from "../train/ranks.ts";
 
 /** Values that are sent at a time, while others are packed and unpacked. */
 const BUCKET = 2 ** 22;

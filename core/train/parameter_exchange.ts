@@ -7,7 +7,7 @@
 
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Look } from "../policy.ts";
-import type { Ranks } from "../ranks/ranks.ts";
+import type { Ranks } from "./ranks.ts";
 import type { Gpu } from "../runtime/device.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";

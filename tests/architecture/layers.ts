@@ -30,7 +30,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["core/optim/"],
   ["core/host/"],
   ["core/data/"],
-  ["core/ranks/ranks.ts"],
+  ["core/train/ranks.ts"],
   ["core/plan/types.ts"],
   [
     "core/plan/alias.ts",

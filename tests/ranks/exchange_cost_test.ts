@@ -43,7 +43,7 @@ Deno.test("costs of impossible clusters are refused", () => {
 });
 
 Deno.test("the table in the documentation of ranks has the numbers that are computed", async () => {
-  const text = await Deno.readTextFile(new URL("../../core/ranks/ranks.ts", import.meta.url));
+  const text = await Deno.readTextFile(new URL("../../core/train/ranks.ts", import.meta.url));
   const lines = text.split("\n").filter((line) => line.startsWith(" * |")).map((line) => line.slice(3));
   assertEquals(lines, exchangeTable());
 });

@@ -6,7 +6,7 @@
 
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { RunInfo } from "../../policy.ts";
-import type { Ranks } from "../../ranks/ranks.ts";
+import type { Ranks } from "../ranks.ts";
 import type { Leaves } from "../../tree.ts";
 
 /** What is the same for all runs of a training. */

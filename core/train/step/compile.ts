@@ -7,7 +7,7 @@
 import type { Gpu } from "../../runtime/device.ts";
 import { plan, prepare } from "../../plan/plan.ts";
 import { bytesOf } from "../../plan/storage.ts";
-import type { Ranks } from "../../ranks/ranks.ts";
+import type { Ranks } from "../ranks.ts";
 import type { Ages, Cost, Plan, PrefixOptions, RecomputeOptions, WeightKind } from "../../plan/types.ts";
 import { type Product, productsOf } from "../../plan/lower/products.ts";
 import type { Target } from "../../kernel_call.ts";

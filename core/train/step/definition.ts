@@ -9,7 +9,7 @@ import { InputError } from "../../errors.ts";
 import { topological } from "../../graph.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
-import type { Ranks } from "../../ranks/ranks.ts";
+import type { Ranks } from "../ranks.ts";
 import type { SignalDefinition } from "../../policy.ts";
 import { leaf, stepScalar } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";

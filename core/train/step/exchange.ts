@@ -13,7 +13,7 @@
 
 import { RanksError } from "../../errors.ts";
 import { fingerprint, wordsOf } from "../../fingerprint.ts";
-import type { Ranks } from "../../ranks/ranks.ts";
+import type { Ranks } from "../ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";

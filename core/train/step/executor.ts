@@ -6,7 +6,7 @@
 
 import { InputError } from "../../errors.ts";
 import type { Ages, Cost } from "../../plan/types.ts";
-import type { Ranks } from "../../ranks/ranks.ts";
+import type { Ranks } from "../ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
 import { keepFor, type Resolve } from "../../runtime/plan_buffers.ts";
