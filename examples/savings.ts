@@ -41,16 +41,15 @@ function realText({ steps, flops, seconds, changes, changeSeconds }: FreezeSavin
   const parts = [
     changed(flopText(flops.real), flops),
     ...seconds === null ? [] : [changed(secondsText(seconds.real), seconds)],
-    (seconds === null || changeSeconds === null || changes === 0
-      ? ""
-      : `of these ${secondsText(changeSeconds)} for `) + changesText(changes),
+    changesText(changes, seconds === null ? null : changeSeconds),
   ];
   return `${steps.real} steps: ${parts.join(", ")}`;
 }
 
-function changesText(changes: number): string {
+function changesText(changes: number, seconds: number | null): string {
   if (changes === 0) return "nothing froze";
-  return `${changes === 1 ? "a change" : `${changes} changes`} of the frozen set`;
+  const said = `${changes === 1 ? "a change" : `${changes} changes`} of the frozen set`;
+  return seconds === null ? `with ${said}` : `of these ${secondsText(seconds)} for ${said}`;
 }
 
 function secondsText(seconds: number): string {

@@ -46,7 +46,7 @@ Deno.test("no seconds are forecast where the first freeze came before steps were
   assertEquals(freezeSavings(log)?.seconds, null);
   assertEquals(freezingRows(log, { policy: "bottomFreeze" }), [
     ["Forecast", "40 steps without a freeze: 40 MFLOP"],
-    ["Real", "9 steps: 7.4 MFLOP (-81 %), a change of the frozen set"],
+    ["Real", "9 steps: 7.4 MFLOP (-81 %), with a change of the frozen set"],
   ]);
 });
 
@@ -55,7 +55,7 @@ Deno.test("no seconds are told for a change that has no later look to compare wi
   assertEquals([savings.changes, savings.changeSeconds], [1, null]);
   assertEquals(
     freezingRows(log, { policy: "gradES" })[1][1],
-    "25 steps: 23 MFLOP (-43 %), 3.5 s (-31 %), a change of the frozen set",
+    "25 steps: 23 MFLOP (-43 %), 3.5 s (-31 %), with a change of the frozen set",
   );
   // A change after which training ends takes no time.
   assertEquals(freezeSavings(log.slice(0, -5))!.changeSeconds, 0);
