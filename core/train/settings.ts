@@ -146,7 +146,7 @@ function isBrief(
 }
 
 /** The name of an optimizer in the oldest words: only `schedule` for a schedule, and nothing of Adam's betas and eps. */
-export function briefly(name: string): string {
+function briefly(name: string): string {
   return name.replace(/\b(constantRate|linearRate|cosine)\([^)]*\)/g, "schedule")
     .replace(/, (beta1|beta2|eps) [^,)]+/g, "");
 }

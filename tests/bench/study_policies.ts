@@ -103,7 +103,7 @@ export function tauOf(state: Json): number | null {
 }
 
 /** The metric of the paper for a task: equation 1, and equation 3 for adapters. */
-export function publishedMetric({ rank }: { readonly rank: number | null }): Signal {
+function publishedMetric({ rank }: { readonly rank: number | null }): Signal {
   return rank === null ? "gradDelta" : "gradNorm";
 }
 

@@ -53,7 +53,7 @@ function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
 }
 
 /** All runs of a plan, in order, given what is finished: task by task, so that a break leaves whole tasks. */
-export function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
+function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
   if (plan.arms === BREADTH.arms) return finalRuns(plan, (task) => breadthRate(lines, task));
   return plan.tasks.flatMap((task) => {
     const own = { ...plan, tasks: [task] };

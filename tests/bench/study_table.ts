@@ -32,7 +32,7 @@ export function isAccuracy({ lines }: Pick<Summary, "lines">): boolean {
 }
 
 /** A quality as people read it: per cent, or the loss. */
-export function qualityText(summary: Summary): string {
+function qualityText(summary: Summary): string {
   const mean = summary.mean(({ quality }) => quality);
   if (mean < DIVERGED / 10) return "diverged";
   const values = summary.lines.map(({ quality }) => isAccuracy(summary) ? 100 * quality : -quality);
@@ -44,7 +44,7 @@ export function qualityText(summary: Summary): string {
 const signed = (x: number, digits: number): string => `${x < 0 ? "-" : "+"}${Math.abs(x).toFixed(digits)}`;
 
 /** A difference with its interval: points of accuracy, or nats by which the loss is lower; bold beyond chance. */
-export function differenceText(difference: Corrected | null, accuracy: boolean): string {
+function differenceText(difference: Corrected | null, accuracy: boolean): string {
   if (difference === null) return "";
   const scale = accuracy ? 100 : 1, digits = accuracy ? 2 : 4;
   const { mean, low, high } = difference;

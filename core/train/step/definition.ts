@@ -168,7 +168,7 @@ export function judges({ precision, nonFinite }: Pick<StepDefinition, "precision
 }
 
 /** Whether a step takes sums of gradients: of its parts, of several ranks, or both. */
-export function hasParts({ accumulate, ranks }: Pick<StepDefinition, "accumulate" | "ranks">): boolean {
+function hasParts({ accumulate, ranks }: Pick<StepDefinition, "accumulate" | "ranks">): boolean {
   return accumulate > 1 || ranks !== null;
 }
 
