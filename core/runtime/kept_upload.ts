@@ -12,8 +12,16 @@ import { mappingOf } from "./readback.ts";
 
 /** A buffer that is mapped whenever the device does not read it. */
 export interface KeptUpload {
-  /** Writes values, and submits what copies them on. It waits until the device has read those before. */
-  write(values: Float32Array, encode: (encoder: GPUCommandEncoder, from: GPUBuffer) => void): Promise<void>;
+  /** Waits until the device has read what was sent before. */
+  ready(): Promise<void>;
+  /**
+   * Memory for the next upload, once for each, when it is ready.
+   *
+   * @param bytes How many of it
+   */
+  memory(bytes: number): Float32Array;
+  /** Submits what copies the values of that memory on. */
+  send(encode: (encoder: GPUCommandEncoder, from: GPUBuffer) => void): void;
   /** Frees the buffer. */
   destroy(): void;
 }
@@ -27,17 +35,20 @@ export interface KeptUpload {
  */
 export function keptUpload(gpu: Gpu, bytes: number): KeptUpload {
   const buffer = createBuffer(gpu, { label: "upload", bytes, usage: 0x2 | 0x4 }); // MAP_WRITE, COPY_SRC
-  const map = (): Promise<void> => mappingOf(gpu, buffer.mapAsync(2, 0, bytes));
+  const map = (): Promise<void> => {
+    const made = mappingOf(gpu, buffer.mapAsync(2, 0, bytes));
+    // Who waits for it is told.
+    made.catch(() => {});
+    return made;
+  };
   let mapping: Promise<void> | null = null;
   return {
-    async write(values, encode) {
-      await (mapping ?? map());
-      new Float32Array(buffer.getMappedRange(0, values.byteLength)).set(values);
+    ready: () => mapping ??= map(),
+    memory: (bytes) => new Float32Array(buffer.getMappedRange(0, bytes)),
+    send(encode) {
       buffer.unmap();
       submit(gpu, (encoder) => encode(encoder, buffer));
       mapping = map();
-      // The next upload tells.
-      mapping.catch(() => {});
     },
     destroy: () => destroyBuffer(buffer),
   };

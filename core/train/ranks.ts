@@ -66,6 +66,14 @@ export interface Ranks {
    */
   sum(data: Float32Array): Promise<void>;
   /**
+   * Adds up the values of all ranks as {@link Ranks.sum} does, to other memory: the sums of a bucket then need no copy on their way back
+   * to the device. Absent where an engine has no faster way than `sum` and a copy.
+   *
+   * @param data As many values on each rank; whether it changes is not said
+   * @param sums What becomes the sums, which may be slow to read
+   */
+  readonly sumInto?: (data: Float32Array, sums: Float32Array) => Promise<void>;
+  /**
    * Sends a part to each rank, and receives one of each.
    *
    * @param data Parts for all ranks, in their order, of equal size everywhere

@@ -49,7 +49,7 @@ export async function takeStep<P extends TensorTree>(
   const compiled = compiler.compile(request);
   trainer.last.memory = compiled.memory;
   // A software adapter runs on this CPU, which is busy.
-  const idle = state.look !== null && !gpu.software;
+  const idle = (state.look !== null || (state.exchange?.waitedMs ?? 0) > 0) && !gpu.software;
   const { moved, passed, ...measured } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
     : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });

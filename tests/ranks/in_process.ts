@@ -10,9 +10,10 @@ import { type Ranks, RanksError } from "@firn/train/ranks";
  * Makes ranks.
  *
  * @param size How many
+ * @param options `into`: whether they add up to other memory, too
  * @returns Each of them
  */
-export function ranksInProcess(size: number): Ranks[] {
+export function ranksInProcess(size: number, { into = false }: { readonly into?: boolean } = {}): Ranks[] {
   const meetings: { readonly given: Map<number, unknown>; readonly met: PromiseWithResolvers<unknown[]> }[] =
     [];
   return Array.from({ length: size }, (_, rank) => {
@@ -28,16 +29,18 @@ export function ranksInProcess(size: number): Ranks[] {
     };
     const joined = (parts: readonly Uint8Array[]): Uint8Array =>
       Uint8Array.from(parts.flatMap((part) => [...part]));
+    const sumInto = async (data: Float32Array, sums: Float32Array): Promise<void> => {
+      const all = await meet(data.slice());
+      if (all.some(({ length }) => length !== data.length)) throw new RanksError("lengths differ");
+      for (let i = 0; i < data.length; i++) sums[i] = all.reduce((sum, part) => sum + part[i], 0);
+    };
     return {
       rank,
       size,
       local: { rank, size },
       engine: "in process",
-      async sum(data) {
-        const all = await meet(data.slice());
-        if (all.some(({ length }) => length !== data.length)) throw new RanksError("lengths differ");
-        for (let i = 0; i < data.length; i++) data[i] = all.reduce((sum, part) => sum + part[i], 0);
-      },
+      sum: (data) => sumInto(data, data),
+      ...into && { sumInto },
       async allToAll(data) {
         const part = data.length / size, all = await meet(data.slice());
         return joined(all.map((given) => given.subarray(rank * part, (rank + 1) * part)));

@@ -126,6 +126,31 @@ Deno.test("two ranks have the bits of one process that accumulates the batches o
   assertEquals(buckets.length, 2 * 3 * BUCKETS);
 });
 
+Deno.test("ranks that add up to other memory have the same bits, and do so where the upload begins", async () => {
+  await using gpu = await openGpu({ tune: false, gpu: wrappedGpu({ bindings: 10 }) });
+  const runs = async (into: boolean, seen: ArrayBufferLike[] = []) =>
+    await Promise.all(
+      ranksInProcess(2, { into }).map(async (ranks) => {
+        const told = { ...ranks, ...into && { sumInto: noted(ranks, seen) } };
+        const { states: _, ...ran } = await run(gpu, { parts: [ranks.rank], ranks: told });
+        return ran;
+      }),
+    );
+  const seen: ArrayBufferLike[] = [];
+  assertEquals(await runs(true, seen), await runs(false));
+  assertEquals(seen.length, 2 * 3 * BUCKETS);
+  // Mapped memory is gone with the mapping; memory of the process would stay.
+  assertEquals(seen.map(({ byteLength }) => byteLength), seen.map(() => 0));
+});
+
+/** Adds up as ranks do, and notes to which memory. */
+function noted({ sumInto }: Ranks, seen: ArrayBufferLike[]): NonNullable<Ranks["sumInto"]> {
+  return (data, sums) => {
+    seen.push(sums.buffer);
+    return sumInto!(data, sums);
+  };
+}
+
 for (const kind of ["waits for all work", "leaves work queued"] as const) {
   Deno.test(`ranks with memory of their own add up the same bits there, where mapping ${kind}`, async () => {
     const queued = kind === "leaves work queued";
@@ -160,6 +185,7 @@ for (const kind of ["waits for all work", "leaves work queued"] as const) {
     assertEquals(events.filter((what) => what === "sum").length, BUCKETS);
     assert(exchange!.ms >= 30 * BUCKETS, `${exchange!.ms} ms`);
     assert(exchange!.waitedMs < exchange!.ms - 20, `${exchange!.waitedMs} of ${exchange!.ms} ms waited`);
+    assert(exchange!.stages!.sum >= 30 * BUCKETS, JSON.stringify(exchange));
     const first = events.indexOf("sum"), before = events.slice(0, first);
     // The update comes after the last sum: what comes between is the backward pass.
     const within = events.slice(first, queued ? events.lastIndexOf("summed") : events.indexOf("summed"));

@@ -12,7 +12,7 @@ import type { Gpu } from "../../runtime/device.ts";
 import type { Resolve } from "../../runtime/plan_buffers.ts";
 import type { BoundKernel } from "../../runtime/pipelines.ts";
 import { record } from "../../runtime/record.ts";
-import { submitPass } from "../../runtime/replay.ts";
+import { PORTION, submitPass } from "../../runtime/replay.ts";
 import type { HostData } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Path } from "../../tree.ts";
@@ -116,11 +116,13 @@ export async function recordParts(
       firstByte: (leaf) => own.get((leaf.attrs as { path: Path }).path)?.from ?? 0,
     });
     const ends = shared ? endsOf(plan, arenas) : [];
-    let fresh = true, left: readonly BoundKernel[] = [], begun = 0;
+    let fresh = true, left: readonly BoundKernel[] = [], begun = 0, portion = 0;
     const submitUpTo = (end: number): void => {
-      if (end <= begun) return;
-      if (begun < left.length) submitPass(gpu, left.slice(begun, end));
-      begun = end;
+      for (const to = Math.min(end, left.length); begun < to;) {
+        const from = begun;
+        begun = Math.min(begun + portion, to);
+        submitPass(gpu, left.slice(from, begun));
+      }
     };
     return {
       place: (path) => own.get(path),
@@ -142,8 +144,11 @@ export async function recordParts(
           inputs.write(values);
           write(PART_WEIGHT, weight);
           write(PART_DRAW, (step - 1) * of + from + i + 1);
+          // The exchange of the step before has left the device with nothing to do; a software adapter runs on this busy CPU.
+          const idle = shared && i === 0 && !gpu.software;
+          portion = idle ? PORTION : plan.launches.length;
           if (shared && i === parts.length - 1) left = recording.prepare(step);
-          else recording.replay(step);
+          else recording.replay(step, { idle });
         }
       },
       destroy() {

@@ -21,6 +21,7 @@ import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
 import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
 import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
+import { exchangeClock } from "./exchange_clock.ts";
 
 /** Bits of a number that stays exact in f32 when 1,024 ranks add it up. */
 const EXACT_BITS = 13;
@@ -31,7 +32,7 @@ interface Slot {
   readonly staging: Staging;
   /** For its way back; null where `writeBuffer` does it. */
   readonly upload: KeptUpload | null;
-  /** Where the ranks add it up; null where they do in the mapped memory. */
+  /** Where the ranks find it; null where they do in the mapped memory. */
   readonly own: Float32Array | null;
 }
 
@@ -107,6 +108,7 @@ function freeSlot({ staging, upload }: Slot): void {
   upload?.destroy();
 }
 
+/** Exchanges buckets: while one is summed, others are read, written, and computed. */
 async function exchangeAll(
   held: Held,
   { buckets, after }: {
@@ -114,53 +116,70 @@ async function exchangeAll(
     readonly after: Promise<unknown> | undefined;
   },
 ): Promise<ExchangeTime> {
-  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], completed = new Set<Summed>();
-  const freed = new Set<Slot>(slots);
+  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<Float32Array>[] = [];
+  const freed = new Set<Slot>(slots), completed = new Set<Summed>(), clock = exchangeClock();
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
   const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
-  let submitted = 0, ms = 0, readAt = 0, arrivedAt = 0;
   const submitNext = (): void => {
-    for (const { of } of buckets[submitted]) {
+    const at = reads.length, slot = slots[at % slots.length];
+    for (const { of } of buckets[at]) {
       if (!completed.has(of)) of.complete?.();
       completed.add(of);
     }
-    const slot = slots[submitted++ % slots.length];
-    stage(gpu, buckets[submitted - 1], slot.staging);
+    stage(gpu, buckets[at], slot.staging);
     freed.delete(slot);
+    const reading = read(gpu, slot, totalBytes(buckets[at]));
+    reading.catch(() => {});
+    reads.push(reading);
   };
   const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
-    const begun = performance.now(), { staging, own } = slot;
+    const { staging, upload, own } = slot;
     // The other ranks may write to it, whatever happens here.
-    staging.busy = own === null;
-    await ranks.sum(values);
+    staging.busy = own === null || ranks.sumInto !== undefined;
+    const sums = await clock.sum(() => addUp(ranks, { values, upload }));
     staging.busy = false;
     // Freed meanwhile, with the buffers of the sums.
     if (held.slots !== slots) return freeSlot(slot);
-    await putBack(gpu, { slot, pieces, values });
+    clock.write(() => putBack(gpu, { upload, pieces, sums }));
     if (own === null) staging.buffer.unmap();
     freed.add(slot);
-    const now = performance.now();
-    ms += now - Math.max(begun, arrivedAt);
-    arrivedAt = now;
   };
   for (const [i, pieces] of buckets.entries()) {
-    const slot = slots[i % slots.length],
-      bytes = totalBytes(pieces),
-      end = Math.min(i + 1 + ahead, buckets.length);
-    if (submitted === i && !freed.has(slot)) await arrived[i - slots.length];
+    const slot = slots[i % slots.length], end = Math.min(i + 1 + ahead, buckets.length);
+    if (reads.length === i && !freed.has(slot)) await arrived[i - slots.length];
     // What is further ahead is not waited for: this one must not come late to the other ranks.
-    while (submitted < end && freed.has(slots[submitted % slots.length])) submitNext();
+    while (reads.length < end && freed.has(slots[reads.length % slots.length])) submitNext();
+    const values = await clock.read(() => Promise.all([reads[i], slot.upload?.ready()]));
     if (i === 0) await after;
-    const values = await read(gpu, slot, bytes);
-    readAt = performance.now();
-    const sent = give(slot, pieces, values);
+    const sent = give(slot, pieces, values[0]);
     // Awaited later: while it is on its way, the next bucket is read.
     sent.catch(() => {});
     arrived.push(sent);
-    held.bytes += bytes;
+    held.bytes += totalBytes(pieces);
   }
   await Promise.all(arrived);
-  return { ms, waitedMs: Math.min(ms, Math.max(0, arrivedAt - readAt)) };
+  return clock.time();
+}
+
+/** What a bucket has become. */
+interface Sums {
+  readonly values: Float32Array;
+  /** Whether they are in the memory of the upload already. */
+  readonly placed: boolean;
+}
+
+/** Adds up a bucket over the ranks, where its upload begins if they can. */
+async function addUp(
+  ranks: Ranks,
+  { values, upload }: Pick<Slot, "upload"> & { readonly values: Float32Array },
+): Promise<Sums> {
+  if (upload === null || ranks.sumInto === undefined) {
+    await ranks.sum(values);
+    return { values, placed: false };
+  }
+  const sums = upload.memory(values.byteLength);
+  await ranks.sumInto(values, sums);
+  return { values: sums, placed: true };
 }
 
 /** Copies a bucket to where the host maps it. */
@@ -185,14 +204,13 @@ async function read(gpu: Gpu, { staging, own }: Slot, bytes: number): Promise<Fl
 }
 
 /** Uploads a bucket to where it came from. */
-async function putBack(
+function putBack(
   gpu: Gpu,
-  { slot: { upload }, pieces, values }: {
-    readonly slot: Slot;
+  { upload, pieces, sums: { values, placed } }: Pick<Slot, "upload"> & {
     readonly pieces: readonly Piece<Summed>[];
-    readonly values: Float32Array;
+    readonly sums: Sums;
   },
-): Promise<void> {
+): void {
   let at = 0;
   if (upload === null) {
     for (const { of, from, bytes } of pieces) {
@@ -200,7 +218,8 @@ async function putBack(
     }
     return;
   }
-  await upload.write(values, (encoder, buffer) => {
+  if (!placed) upload.memory(values.byteLength).set(values);
+  upload.send((encoder, buffer) => {
     for (const { of, from, bytes } of pieces) {
       encoder.copyBufferToBuffer(buffer, at, of.buffer, from, bytes);
       at += bytes;
