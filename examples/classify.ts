@@ -35,6 +35,7 @@ import { helpOf } from "./help.ts";
 import { classAccuracy, lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestCopy, runEvaluations } from "./evaluation_run.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { bagOfWords, wordsOf } from "./bag_of_words.ts";
 import { batchFlags, checkBatch, chooseBatch, type ChosenBatch } from "./batch_flags.ts";
@@ -89,6 +90,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...EXCHANGE_FLAGS,
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
@@ -150,8 +152,9 @@ function trainingOf(
   return defineTraining(gpu, classLoss(model, regularizationOf(flags)), {
     ...trainerOf(flags, OPTIMIZER),
     steps,
-    lookEvery: Math.min(10, steps),
+    lookEvery: averagedLooks(flags, Math.min(10, steps)),
     ranks: joined?.ranks,
+    exchange: exchangeOf(flags),
   });
 }
 
@@ -281,6 +284,7 @@ function checkFlags(flags: Flags): void {
   const { steps, epochs } = flags;
   checkSteps(flags);
   checkBatch(flags);
+  checkExchange(flags);
   checkOptimizer({ ...flags, steps: epochs === null ? steps ?? STEPS : Infinity });
   checkEvaluation(flags, { sets: [HELD_OUT], metrics: ["loss", "perplexity", "accuracy"] });
   if (steps === null || epochs === null) return;
@@ -295,7 +299,7 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  await onRanks((joined) => trainClassifier(flags, joined));
+  await onRanks((joined) => trainClassifier(flags, joined), flags);
 }
 
 async function trainClassifier(asked: Flags, joined: Joined | null): Promise<void> {

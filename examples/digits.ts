@@ -32,6 +32,7 @@ import {
   type Tensor,
   tensor,
   type Training,
+  type TrainingOptions,
 } from "@firn/train";
 import type { Ranks } from "@firn/train/ranks";
 import { flopText, percent } from "@firn/train/report";
@@ -48,6 +49,7 @@ import {
 } from "./digits_data.ts";
 import { configText } from "./config.ts";
 import { convnet } from "./convnet.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { oneOf, positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
@@ -81,7 +83,7 @@ export const MODELS: { readonly [name in "mlp" | "mixer" | "vit" | "convnet"]: D
   convnet,
 };
 
-/** Steps between looks. */
+/** Most steps between looks. */
 const LOOK_EVERY = 10;
 
 const OWN = "that of the model when absent";
@@ -105,6 +107,7 @@ export const FLAGS = {
   }),
   ...trainerFlags(OPTIMIZER),
   ...topic("run", { out: text("DIR", "output folder, new or empty; out/digits-N when absent", null) }),
+  ...EXCHANGE_FLAGS,
   ...RUN_FLAGS,
   ...OBSERVE_FLAGS,
   ...GPU_FLAGS,
@@ -114,6 +117,9 @@ const USAGE = `usage: ./firn digits [flags]
        deno run --allow-read --allow-write examples/digits.ts [flags]
 
 Trains a small model on 8,000 digits, tests it on 2,000, and writes metrics.jsonl and report.html.`;
+
+/** Steps between looks. */
+const looksOf = (steps: number): number => Math.min(LOOK_EVERY, steps);
 
 /**
  * Defines training on digits.
@@ -126,14 +132,19 @@ Trains a small model on 8,000 digits, tests it on 2,000, and writes metrics.json
 export function digitTraining(
   gpu: Gpu,
   model: DigitModel,
-  { steps, rate, policy, validation, trainer, ranks }: Pick<Recipe, "steps" | "rate"> & {
-    /** The processes that train together; one when absent. */
-    readonly ranks?: Ranks;
-    readonly policy?: FreezePolicy;
-    /** What flags say of steps; AdamW with a cosine behind clipping when absent. */
-    readonly trainer?: ReturnType<typeof trainerOf>;
-    readonly validation?: { readonly batches: readonly DigitBatch[]; readonly every: number };
-  },
+  { steps, rate, policy, validation, trainer, ranks, exchange, lookEvery = looksOf(steps) }:
+    & Pick<Recipe, "steps" | "rate">
+    & {
+      /** The processes that train together; one when absent. */
+      readonly ranks?: Ranks;
+      /** What they exchange; gradients when absent. */
+      readonly exchange?: TrainingOptions<DigitBatch>["exchange"];
+      readonly lookEvery?: number;
+      readonly policy?: FreezePolicy;
+      /** What flags say of steps; AdamW with a cosine behind clipping when absent. */
+      readonly trainer?: ReturnType<typeof trainerOf>;
+      readonly validation?: { readonly batches: readonly DigitBatch[]; readonly every: number };
+    },
 ): Training<object, DigitBatch> {
   const learningRate = cosine({ peak: rate, warmup: Math.ceil(steps / 20), steps });
   const loss = (params: object, { images, labels }: DigitBatch): Tensor =>
@@ -145,9 +156,10 @@ export function digitTraining(
     ...trainer,
     policy,
     steps,
-    lookEvery: Math.min(LOOK_EVERY, steps),
+    lookEvery,
     validation,
     ranks,
+    exchange,
   });
 }
 
@@ -184,6 +196,7 @@ function checkFlags(flags: Values<typeof FLAGS>): void {
   providerOf(flags);
   checkPolicyName(flags.policy);
   checkKeepBest(flags);
+  checkExchange(flags);
   const { recipe } = MODELS[flags.model];
   checkBatch({ ...flags, batch: flags.batch ?? recipe.batch });
   checkOptimizer({ ...flags, steps: flags.steps ?? recipe.steps });
@@ -219,25 +232,25 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
   if (!joined?.follows) await checkOutput(out, { resumed: checkpoint !== null });
 
   await using gpu = await openShown(asked);
-  const params = model.init(asked.seed), ranks = joined?.ranks;
+  const params = model.init(asked.seed), lookEvery = averagedLooks(asked, looksOf(asked.steps));
+  const together = { lookEvery, ranks: joined?.ranks, exchange: exchangeOf(asked) };
   const trainerFor = (accumulate: number) => trainerOf({ ...asked, accumulate, lr: recipe.rate }, OPTIMIZER);
   const flags = {
     ...asked,
     ...chooseBatch<object, DigitBatch>(asked, {
       params,
-      ranks: ranks?.size,
+      ranks: joined?.ranks.size,
       batchOf: (size) => ({
         images: leaf("images", { shape: [size, PIXELS], dtype: "f32" }),
         labels: leaf("labels", { shape: [size], dtype: "i32" }),
       }),
       trainingOf: (accumulate) =>
-        digitTraining(gpu, model, { ...recipe, policy, trainer: trainerFor(accumulate), ranks }),
+        digitTraining(gpu, model, { ...recipe, policy, trainer: trainerFor(accumulate), ...together }),
     }),
   };
-  const data = await readData({ ...flags, batch: wholeBatch(flags.batch, joined) }),
-    lookEvery = Math.min(LOOK_EVERY, flags.steps);
+  const data = await readData({ ...flags, batch: wholeBatch(flags.batch, joined) });
   const trainer = trainerFor(flags.accumulate), { validation } = data;
-  const training = digitTraining(gpu, model, { ...recipe, policy, validation, trainer, ranks });
+  const training = digitTraining(gpu, model, { ...recipe, policy, validation, trainer, ...together });
   print(`model       ${flags.model}`);
   print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
   if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);

@@ -6,7 +6,6 @@
 
 import { sgd, type TrainingOptions } from "@firn/train";
 import { averageParameters } from "@firn/train/ranks";
-import type { Joined } from "./ranks.ts";
 import { type Flag, fromZero, oneOf, positive, topic, UsageError, whole } from "./flags.ts";
 
 /** Steps between averages of parameters. */
@@ -78,17 +77,12 @@ function everyOf({ "exchange-every": every }: ExchangeFlags): number {
   return every ?? EVERY;
 }
 
-/** Refuses to average parameters alone. */
-export function checkAlone(flags: Averaging, joined: Joined | null): void {
-  if (joined !== null || !isAveraged(flags)) return;
-  throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N");
-}
-
 /** Flags that do not go with every exchange. */
 interface Beside extends ExchangeFlags {
-  readonly "evaluate-every": number | null;
-  readonly "checkpoint-minutes": number | null;
-  readonly keep: number;
+  readonly "evaluate-every"?: number | null;
+  readonly "checkpoint-minutes"?: number | null;
+  readonly keep?: number;
+  readonly survive?: boolean;
 }
 
 /**
@@ -105,18 +99,24 @@ export function checkExchange(flags: Beside): void {
     if (odd !== undefined) throw new UsageError(`--${odd} is of parameters: add --exchange parameters`);
     return;
   }
-  const every = everyOf(flags), judged = flags["evaluate-every"];
+  const every = everyOf(flags),
+    { "evaluate-every": judged = null, "checkpoint-minutes": minutes = null } = flags;
   if (judged !== null && judged % every !== 0) {
     throw new UsageError(
       `--evaluate-every must be a multiple of --exchange-every ${every}, as between averages each rank has other weights: got ${judged}`,
     );
   }
-  if (flags["checkpoint-minutes"] !== null) {
+  if (minutes !== null) {
     throw new UsageError(
       "--checkpoint-minutes goes by the clock of each rank: with --exchange parameters give --checkpoint",
     );
   }
-  if (flags.keep < 2) {
+  if (flags.survive) {
+    throw new UsageError(
+      "--survive takes a step once more, which --exchange parameters cannot: give one of both",
+    );
+  }
+  if ((flags.keep ?? 2) < 2) {
     throw new UsageError(
       "--exchange parameters needs --keep 2: the newest checkpoint may not be that of all ranks",
     );

@@ -20,7 +20,7 @@ import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
-import { averagedLooks, checkAlone, type ExchangeFlags, exchangeOf } from "./exchange_flags.ts";
+import { averagedLooks, type ExchangeFlags, exchangeOf } from "./exchange_flags.ts";
 import { type FLAGS, type Flags, type Planned, type Sized, STEPS } from "./finetune_flags.ts";
 import { recordedOf, trainedPart } from "./freezing_flags.ts";
 import { locateModel } from "./hub.ts";
@@ -70,7 +70,6 @@ export async function planOf(
     record: recordedOf(flags),
     hash: policyHash,
   });
-  checkAlone(flags, joined);
   const resumed = checkpoint !== null, asked = flags.out ?? await nextFree("out/finetune");
   const out = await joined?.common(asked) ?? asked;
   if (!joined?.follows) await checkOutput(out, { resumed, model: folder });

@@ -35,6 +35,7 @@ import {
 import { newAdapter, saveAdapter } from "@firn/train/hub";
 import { batchFlags, checkBatch, chooseBatch, type ChosenBatch, tokensOf } from "./batch_flags.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { helpOf } from "./help.ts";
@@ -82,6 +83,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder of the adapter, new or empty; out/lora-N when absent", null),
   }),
+  ...EXCHANGE_FLAGS,
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
@@ -102,6 +104,7 @@ adapter, and how often each token stands in the completions that are learned.`;
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
   checkBatch(flags);
+  checkExchange(flags);
   checkOptimizer(flags);
 }
 
@@ -113,7 +116,7 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  await onRanks((joined) => trainAdapter(flags, joined));
+  await onRanks((joined) => trainAdapter(flags, joined), flags);
 }
 
 async function trainAdapter(asked: Flags, joined: Joined | null): Promise<void> {
@@ -211,8 +214,9 @@ function trainingOf(
   return defineTraining(gpu, nextTokenLoss(model, regularizationOf(flags)), {
     ...trainerOf(flags, OPTIMIZER),
     steps,
-    lookEvery: Math.min(10, steps),
+    lookEvery: averagedLooks(flags, Math.min(10, steps)),
     ranks: joined?.ranks,
+    exchange: exchangeOf(flags),
   });
 }
 

@@ -48,7 +48,7 @@ import { helpOf } from "./help.ts";
 import { lossMetrics } from "@firn/train/evaluation";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
-import { averagedLooks, checkAlone, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { GPU_FLAGS, openShown, providerOf } from "./gpu.ts";
 import { OBSERVE_FLAGS } from "./observe_flags.ts";
@@ -138,7 +138,6 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const began = performance.now(),
     { values: asked, checkpoint } = request,
     follows = joined?.follows ?? false;
-  checkAlone(asked, joined);
   const out = await checkPlan(request, joined);
   const corpus = await stage(`reading     ${asked.data}`, () => openText(asked.data));
 

@@ -14,6 +14,7 @@ import {
   type Ranks,
   rankShares,
 } from "@firn/train/ranks";
+import { type Averaging, isAveraged } from "./exchange_flags.ts";
 import { UsageError } from "./flags.ts";
 import { print } from "./print.ts";
 
@@ -34,6 +35,12 @@ export interface Joined {
   agree(facts: Readonly<Record<string, string>>): Promise<void>;
 }
 
+/** What a command line says of ranks. */
+export interface RanksFlags extends Averaging {
+  /** Whether those that are left go on where one dies. */
+  readonly survive?: boolean;
+}
+
 /** This process among those that a launcher started for this run. Without the permissions that ./firn gives then, it is alone. */
 export async function launchedPlace(): Promise<Pick<Ranks, "rank" | "size">> {
   for (const variable of [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES]) {
@@ -48,13 +55,13 @@ export async function launchedPlace(): Promise<Pick<Ranks, "rank" | "size">> {
  * that of all.
  *
  * @param command The command; it is handed this rank, null where no launcher started this process
- * @param options `survive`: whether those that are left go on where one dies
+ * @param flags What the command line says of ranks
  */
 export async function onRanks(
   command: (joined: Joined | null) => Promise<void>,
-  options: { readonly survive?: boolean } = {},
+  flags: RanksFlags = {},
 ): Promise<void> {
-  const joined = await joinRanks(options);
+  const joined = await joinRanks(flags);
   await command(joined);
   await joined?.ranks.close();
 }
@@ -62,13 +69,15 @@ export async function onRanks(
 /**
  * Joins the other ranks.
  *
- * @param options `survive`: whether those that are left go on where one dies
+ * @param flags What the command line says of ranks
  * @returns This rank; null where no launcher started this process
+ * @throws {UsageError} When flags are of several ranks, and there are none
  */
-export async function joinRanks(
-  { survive = false }: { readonly survive?: boolean } = {},
-): Promise<Joined | null> {
+export async function joinRanks({ survive = false, ...averaging }: RanksFlags = {}): Promise<Joined | null> {
   if ((await launchedPlace()).size === 1) {
+    if (isAveraged(averaging)) {
+      throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N");
+    }
     if (survive) throw new UsageError("--survive is for several ranks: start it by ./firn ranks N");
     return null;
   }

@@ -26,6 +26,7 @@ import { compile } from "@firn/train/infer";
 import { batchFlags, checkBatch, chooseBatch } from "./batch_flags.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { CLASSES, digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { positive, runMain, text, topic, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { helpOf } from "./help.ts";
@@ -64,6 +65,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...EXCHANGE_FLAGS,
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
@@ -123,6 +125,7 @@ export async function digitsOf(
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
   checkBatch(flags);
+  checkExchange(flags);
   checkOptimizer(flags);
 }
 
@@ -134,7 +137,7 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  await onRanks((joined) => trainModel(flags, joined));
+  await onRanks((joined) => trainModel(flags, joined), flags);
 }
 
 async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
@@ -154,8 +157,9 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
     defineTraining(gpu, classLoss(model, regularizationOf(asked)), {
       ...trainerOf({ ...asked, accumulate }, OPTIMIZER),
       steps,
-      lookEvery: Math.min(10, steps),
+      lookEvery: averagedLooks(asked, Math.min(10, steps)),
       ranks: joined?.ranks,
+      exchange: exchangeOf(asked),
     });
   const flags = {
     ...asked,

@@ -29,6 +29,7 @@ import { compile } from "@firn/train/infer";
 import { gradES } from "@firn/train/policies";
 import { batchFlags, checkBatch, chooseBatch, tokensOf } from "./batch_flags.ts";
 import { digitBatches, type Digits, readDigits, SIDE } from "./digits_data.ts";
+import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
 import { positive, runMain, share, text, topic, type Values, whole } from "./flags.ts";
 import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { helpOf } from "./help.ts";
@@ -66,6 +67,7 @@ export const FLAGS = {
     ...CONFIG_FLAGS,
     out: text("DIR", "folder for the trained model, new or empty; it is not saved when absent", null),
   }),
+  ...EXCHANGE_FLAGS,
   ...STEP_FLAGS,
   ...GPU_FLAGS,
 };
@@ -173,6 +175,7 @@ export async function answersRight(
 function checkFlags(flags: Flags): void {
   checkSteps(flags);
   checkBatch(flags);
+  checkExchange(flags);
   checkOptimizer(flags);
 }
 
@@ -184,7 +187,7 @@ function checkFlags(flags: Flags): void {
 export async function main(args: readonly string[]): Promise<void> {
   const { values: flags, help } = await readCommand(args, { table: FLAGS, check: checkFlags });
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  await onRanks((joined) => trainModel(flags, joined));
+  await onRanks((joined) => trainModel(flags, joined), flags);
 }
 
 async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
@@ -203,8 +206,9 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
       ...trainerOf({ ...asked, accumulate }, OPTIMIZER),
       policy: gradES({ tau, alpha }),
       steps,
-      lookEvery: Math.min(10, steps),
+      lookEvery: averagedLooks(asked, Math.min(10, steps)),
       ranks: joined?.ranks,
+      exchange: exchangeOf(asked),
     });
   const flags = {
     ...asked,
