@@ -6,7 +6,8 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "../../examples/exchange_flags.ts";
-import { UsageError } from "../../examples/flags.ts";
+import { COMMANDS } from "../../examples/commands.ts";
+import { type Table, UsageError } from "../../examples/flags.ts";
 
 const DEFAULTS = {
   exchange: EXCHANGE_FLAGS.exchange.fallback,
@@ -53,4 +54,13 @@ Deno.test("flags that do not go with an exchange are refused", () => {
   refused({ "checkpoint-minutes": 5 }, "give --checkpoint");
   refused({ keep: 1 }, "needs --keep 2");
   refused({ survive: true }, "give one of both");
+});
+
+Deno.test("every command that trains on ranks takes the flags of what they exchange", async () => {
+  for (const [command, { ranks, script }] of Object.entries(COMMANDS)) {
+    if (!ranks) continue;
+    const place = command === "finetune" ? "examples/finetune_flags.ts" : script;
+    const { FLAGS } = await import(import.meta.resolve(`../../${place}`)) as { readonly FLAGS: Table };
+    for (const [name, flag] of Object.entries(EXCHANGE_FLAGS)) assertEquals(FLAGS[name], flag, command);
+  }
 });
