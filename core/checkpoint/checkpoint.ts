@@ -15,7 +15,7 @@ import type { StoredDType } from "../data/safetensors.ts";
 import { inFileOrder, type TensorToStore, writeSafetensors } from "../data/safetensors_write.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { read } from "../infer/read.ts";
-import { copyParts, type HostParts, streamParts } from "../runtime/host_parts.ts";
+import { type HostMemory, type HostParts, streamParts } from "../runtime/host_parts.ts";
 import { isConstant, storageOf } from "../runtime/residents.ts";
 import type { Json } from "../policy.ts";
 import { type DType, elementBytes } from "../spec.ts";
@@ -74,7 +74,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
   const { extra = null, keep = 2, ...target } = options;
-  const { write } = await captureCheckpoint(gpu, state, { extra, apart: false, rank: 0 });
+  const { write } = await captureCheckpoint(gpu, state, { extra, copy: null, rank: 0 });
   await write({ ...target, keep });
 }
 
@@ -92,7 +92,7 @@ export interface Captured {
  *
  * @param gpu The device
  * @param state The state, not consumed
- * @param options `extra`: JSON to keep beside it; `apart`: whether to copy it; `rank`: whose file it is, of which all but that of rank 0
+ * @param options `extra`: JSON to keep beside it; `copy`: where it is copied to, and whether that is kept, null for no copy; `rank`: whose file it is, of which all but that of rank 0
  * have what is their own
  * @returns What writes it
  * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite
@@ -101,7 +101,11 @@ export interface Captured {
 export async function captureCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  { extra, apart, rank }: { readonly extra: Json; readonly apart: boolean; readonly rank: number },
+  { extra, copy, rank }: {
+    readonly extra: Json;
+    readonly copy: { readonly memory: HostMemory; readonly keeps: boolean } | null;
+    readonly rank: number;
+  },
 ): Promise<Captured> {
   const all = [
     ...[...flatten(state.params)].map(([path, tensor]) => stored(PARAMS + path, tensor)),
@@ -115,7 +119,7 @@ export async function captureCheckpoint<P extends TensorTree>(
     buffer: storageOf(tensor).buffer,
     bytes: elementBytes(tensor),
   }));
-  const copied = apart ? await copyParts(gpu, sources) : null;
+  const copied = copy && await copy.memory.copy(sources, copy);
   try {
     const seen = await checksums(gpu, tensors);
     await checkFinite(gpu, named.map(({ name, tensor }, i) => ({ name, tensor, ...seen[i] })), state.step);

@@ -10,6 +10,7 @@ import { InputError, NonFiniteError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
 import type { Gpu } from "../runtime/device.ts";
+import { hostMemory } from "../runtime/host_parts.ts";
 import type { Ranks } from "../train/ranks.ts";
 import type { Json } from "../policy.ts";
 import type { TensorTree } from "../tree.ts";
@@ -17,6 +18,9 @@ import { captureCheckpoint } from "./checkpoint.ts";
 import { rankPath, withMark } from "./file_names.ts";
 import { parseRecord } from "./saved_record.ts";
 import type { TrainingState, Validation } from "../train/types.ts";
+
+/** Milliseconds between checkpoints below which the memory of a copy is kept for the next one. */
+const KEPT_FOR = 60_000;
 
 /** Options of {@link checkpointKeeper}. */
 export interface CheckpointKeeperOptions extends FileSystemOptions {
@@ -36,6 +40,7 @@ export interface CheckpointKeeperOptions extends FileSystemOptions {
   readonly best?: boolean;
   /**
    * Whether the state is copied to memory of the host, and the device goes on while the file is written; true when absent.
+   * That memory is kept from one checkpoint to the next where these come within a minute.
    * Without a copy, as where there is no room for one, the device waits until the file is written.
    */
   readonly copy?: boolean;
@@ -68,7 +73,7 @@ export interface CheckpointKeeper<P extends TensorTree> extends AsyncDisposable 
   readonly best: Validation | null;
   /** Saves a state, whether it is due or not, and waits until the file is written. */
   save(state: TrainingState<P>): Promise<void>;
-  /** Waits until everything is written. Disposing does so, too. */
+  /** Waits until everything is written. Disposing does so, too, and frees the memory of copies. */
   flush(): Promise<void>;
 }
 
@@ -112,7 +117,7 @@ export function checkpointKeeper<P extends TensorTree>(
     throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
   }
   if (ranks !== null) checkTogether({ minutes, keep });
-  const bestPath = withMark(path, ".best"), rank = ranks?.rank ?? 0;
+  const bestPath = withMark(path, ".best"), rank = ranks?.rank ?? 0, memory = hostMemory(gpu);
   let sharing = false;
   let writing: Promise<void> = Promise.resolve(), savedAt = now();
   /** The first step that was looked at, and the best validation. */
@@ -133,7 +138,8 @@ export function checkpointKeeper<P extends TensorTree>(
     // All have written the one before: there is one of all at any time.
     await (isShared ? flushAll() : flush());
     if (rank > 0 && !isShared) return;
-    const { apart, write } = await captureCheckpoint(gpu, state, { extra, apart: copy, rank });
+    const into = copy ? { memory, keeps: now() - savedAt < KEPT_FOR } : null;
+    const { apart, write } = await captureCheckpoint(gpu, state, { extra, copy: into, rank });
     if (target.path === path) savedAt = now();
     writing = write({ ...target, path: rankPath(target.path, rank), fileSystem });
     // It is waited for later: until then its failure is not forgotten, and ends no process.
@@ -171,7 +177,7 @@ export function checkpointKeeper<P extends TensorTree>(
       return lowest;
     },
     flush: flushAll,
-    [Symbol.asyncDispose]: flush,
+    [Symbol.asyncDispose]: () => flush().finally(memory.free),
   };
 }
 

@@ -91,17 +91,47 @@ Deno.test("without room for a copy, a keeper waits until the file is written", a
   assert(gpu.counts.bytes >= bytes, "nothing but the copies was freed");
 });
 
-Deno.test("a keeper frees its copies once the file is written, and when it cannot be", async () => {
+Deno.test("a keeper frees the memory of its copy once the file is written, or cannot be, where the last one is long ago", async () => {
   const real = memoryFileSystem();
   for (const fails of [false, true]) {
     const fileSystem = { ...real, rename: fails ? () => Promise.reject(new DataError("no")) : real.rename };
     using training = define();
-    const keeper = checkpointKeeper<Mlp>(gpu, { path: "run.safetensors", every: 1, fileSystem });
+    let minutes = 0;
+    const keeper = checkpointKeeper<Mlp>(gpu, {
+      ...{ path: "run.safetensors", every: 1, fileSystem },
+      now: () => 60_000 * minutes++,
+    });
     const state = await training.next(await training.init(newMlp()), batches[0]), bytes = gpu.counts.bytes;
     await keeper.after(state);
     await keeper.flush().catch(() => {});
     assertEquals([gpu.counts.bytes, gpu.counts.hostBytes], [bytes, 0]);
   }
+});
+
+Deno.test("a keeper that saves often takes the memory of its copies once, and frees it when it is disposed", async () => {
+  const fileSystem = memoryFileSystem();
+  using training = define();
+  const keeper = checkpointKeeper<Mlp>(gpu, { path: "run.safetensors", every: 1, fileSystem });
+  let state = await training.next(await training.init(newMlp()), batches[0]);
+  await keeper.after(state);
+  await keeper.flush();
+  const { hostBytes } = gpu.counts;
+  assert(hostBytes > 0);
+  state = await training.next(state, batches[1]);
+  const bits = await bitsOf(gpu, state), make = gpu.device.createBuffer;
+  let mappable = 0;
+  gpu.device.createBuffer = function (descriptor) {
+    mappable += descriptor.usage & 1;
+    return make.call(this, descriptor);
+  };
+  await keeper.after(state);
+  gpu.device.createBuffer = make;
+  assertEquals([mappable, gpu.counts.hostBytes], [0, hostBytes]);
+  await keeper.flush();
+  const again = await define().resume(await loadCheckpoint("run.safetensors", { fileSystem }));
+  assertEquals(await bitsOf(gpu, again), bits);
+  await keeper[Symbol.asyncDispose]();
+  assertEquals(gpu.counts.hostBytes, 0);
 });
 
 Deno.test("a copy on the host is no memory of the device, which figures of a run tell", async () => {
