@@ -147,7 +147,9 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
   exchanges: optional(
     is(
       "counts, a step and ranks",
-      (value) => isRecord(value) && EXCHANGES.every((name) => isCount(value[name])),
+      (value) =>
+        isRecord(value) && EXCHANGES.every((name) => isCount(value[name])) &&
+        (value.sent === undefined || isCount(value.sent)),
     ),
   ),
   rank: optional(COUNT),

@@ -14,15 +14,25 @@ import { storageOf } from "../runtime/residents.ts";
 import { turning } from "../runtime/turns.ts";
 import { stepScalar } from "../sources.ts";
 import { sizeOf, type Spec } from "../spec.ts";
-import { RESIDUAL, START } from "../train/state/specs.ts";
+import { RESIDUAL, SENT, START } from "../train/state/specs.ts";
 import { exchangeBytes } from "../train/step/buckets.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
-import type { ExchangedSpec, OpenExchange, ParameterExchange, Wire } from "../train/parameter_exchange.ts";
-import type { Path } from "../tree.ts";
+import type {
+  Exchange,
+  ExchangedSpec,
+  ExchangeTime,
+  OpenExchange,
+  ParameterExchange,
+  SteppedAlone,
+  Summed,
+  Wire,
+} from "../train/parameter_exchange.ts";
+import type { Leaves, Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
-import { outerSpecs, outerStep } from "./outer_step.ts";
+import { delayedAverage } from "./delayed_average.ts";
+import { outerSpecs, type OuterState, outerStep } from "./outer_step.ts";
 import type { Ranks } from "../train/ranks.ts";
-import { wireCost, wireMean } from "./wire.ts";
+import { wireCost, type WireMean, wireMean } from "./wire.ts";
 
 /** Options of {@link averageParameters}. */
 export interface AverageOptions {
@@ -40,6 +50,17 @@ export interface AverageOptions {
    * the parameters more on the device.
    */
   readonly wire?: Wire;
+  /**
+   * Steps that ranks take while parameters are on their way, fewer than `every`; 0 when absent. They then wait for nobody: parameters
+   * are copied after a step, and so many steps later each rank adds to its own what the mean of all copies is more than its own copy,
+   * or with `outer` what the outer step makes of it. Between averages ranks then differ by a few steps. Before a policy decides,
+   * before a validation and at the end, ranks wait, and have the same parameters. It takes one copy of the parameters more on the
+   * device and in each checkpoint, and memory of the host for all of them, there and back. With `wire` `"f32"` only.
+   *
+   * Source: Douillard et al., "Streaming DiLoCo with overlapping communication", arXiv 2501.18512, section 2.3, where a mean of both,
+   * not the difference, is taken.
+   */
+  readonly delay?: number;
 }
 
 /** How values may be sent. */
@@ -70,8 +91,8 @@ const WIRES: readonly Wire[] = ["f32", "bf16", "int8"];
  * ```
  */
 export function averageParameters(options: AverageOptions): ParameterExchange {
-  checkOptions("averageParameters", options, "its argument must be a record of every, outer and wire");
-  const { every, outer = null, wire = "f32" } = options;
+  checkOptions("averageParameters", options, "its argument must be a record of every, outer, wire and delay");
+  const { every, outer = null, wire = "f32", delay = 0 } = options;
   if (!(Number.isSafeInteger(every) && every >= 1)) {
     refuse("averageParameters", '"every" must be a whole number of steps above 0', every);
   }
@@ -79,11 +100,18 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
   if (outer !== null && typeof outer.next !== "function") {
     refuse("averageParameters", '"outer" must be an optimizer', outer);
   }
+  if (!(Number.isSafeInteger(delay) && delay >= 0 && delay < every)) {
+    refuse("averageParameters", '"delay" must be a whole number of steps from 0, fewer than "every"', delay);
+  }
+  if (delay > 0 && wire !== "f32") {
+    refuse("averageParameters", '"delay" goes with "wire" "f32", which sends parameters, not changes', wire);
+  }
   return {
     of: "parameters",
     every,
     outer,
     wire,
+    delay,
     open(gpu, { ranks, optimizer: { name, evaluated } }) {
       if (ranks === null) {
         throw new InputError(
@@ -100,40 +128,41 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
           `Cannot exchange parameters as "${name}" averages the weights of one rank: exchange gradients, or take another optimizer`,
         );
       }
-      return openExchange(gpu, { ranks, every, outer, wire });
+      return openExchange(gpu, { ranks, every, outer, wire, delay });
     },
   };
 }
 
 /** What {@link openExchange} needs. */
-type Opening = Pick<ParameterExchange, "every" | "outer" | "wire"> & { readonly ranks: Ranks };
+type Opening = Pick<ParameterExchange, "every" | "outer" | "wire" | "delay"> & { readonly ranks: Ranks };
 
-function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExchange {
-  const { size } = ranks, codes = wire === "f32" ? null : wire;
-  const sums = gradientExchange(gpu, ranks),
+/** A step without an exchange. */
+const NO_TIME: ExchangeTime = { ms: 0, waitedMs: 0 };
+
+function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
+  const { ranks, every, outer, wire, delay } = opening, { size } = ranks, whole = delay > 0;
+  const codes = wire === "f32" ? null : wire,
+    sums = gradientExchange(gpu, ranks, { whole }),
     step = outerStep(gpu, { outer, summed: codes === null ? size : 1 });
   const coded = codes && wireMean(gpu, { ranks, code: codes, advances: outer === null });
-  const keepsStart = outer !== null || coded !== null;
+  const delayed = delayedAverage(gpu, { sums, step });
+  const averageNow = async (taken: SteppedAlone, state: OuterState): Promise<ExchangeTime> => {
+    const agreed = agreedOn(sums, taken);
+    const time = coded === null
+      ? await sums.sum(summedOf(state.params), { after: agreed })
+      : await averageCodes(gpu, { coded, agreed, state });
+    await step.take(state);
+    // Nothing else is computed meanwhile.
+    return { ...time, waitedMs: time.ms };
+  };
   return {
-    name: `parameters every ${every} steps, ${wire}, outer ${outer?.name ?? "mean"}, ${size} ranks`,
-    specs(active, trainable) {
-      const specs = new Map<Path, ExchangedSpec>();
-      for (const [path, { shape, dtype }] of active) {
-        if (keepsStart) specs.set(START + path, { shape, dtype, copyOf: path });
-        if (coded !== null) specs.set(RESIDUAL + path, { shape, dtype });
-      }
-      if (outer !== null) {
-        for (const [path, spec] of outerSpecs(outer, active, trainable)) specs.set(path, spec);
-      }
-      return specs;
-    },
+    name: nameOf(opening),
+    specs: (active, trainable) => specsOf(opening, active, trainable),
     costOf(active) {
-      const specs = [...active], items = elementsOf(specs);
+      const specs = [...active], items = specs.reduce((n, { shape }) => n + sizeOf(shape), 0);
+      const buffers = specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }));
       const { sent, memory } = codes === null
-        ? {
-          sent: 4 * items,
-          memory: exchangeBytes(gpu, specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }))),
-        }
+        ? { sent: 4 * items, memory: exchangeBytes(gpu, buffers, { whole }) }
         : wireCost(items, { code: codes, size });
       return { exchanged: Math.ceil(sent / every), memory };
     },
@@ -141,38 +170,24 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
       const { rank, size } = ranks, own = stepScalar((step) => (step - 1) * size + rank + 1);
       return rebuild(roots, (node) => isDrawNumber(node) ? own : node);
     },
-    async after({ step: taken, params: all, leaves, active, exchanges, judged, last }) {
-      const before = exchanges ?? { count: 0, step: 0, ranks: size };
-      if (taken % every !== 0 && !judged && !last) {
-        return { exchanges: before, exchange: { ms: 0, waitedMs: 0 } };
+    async after(taken) {
+      const { step: at, leaves } = taken, isMet = taken.judged || taken.last;
+      const params = new Map(taken.active.map((path) => [path, taken.params.get(path)!]));
+      let exchanges = taken.exchanges ?? { count: 0, step: 0, ranks: size }, exchange = NO_TIME;
+      const next = (): OuterState => ({ count: exchanges.count + 1, params, leaves });
+      const { sent } = exchanges;
+      if (sent !== undefined && (at - sent >= delay || isMet)) {
+        exchange = await delayed.rejoin(next(), { after: agreedOn(sums, taken) });
+        exchanges = { count: exchanges.count + 1, step: sent, ranks: size };
       }
-      // Steps of this rank are its own time.
-      await turning(gpu, gpu.device.queue.onSubmittedWorkDone());
-      const began = performance.now();
-      const params = new Map(active.map((path) => [path, all.get(path)!]));
-      await sums.agree(0, { step: taken, key: active.join(" ") });
-      const exchanged = [...params].map(([path, t]) => ({
-        path,
-        items: sizeOf(t.shape),
-        now: storageOf(t).buffer,
-      }));
-      if (coded === null) {
-        await sums.sum(exchanged.map(({ now, items }) => ({ buffer: now, bytes: 4 * items })));
-      } else {
-        const own = (path: Path): GPUBuffer => storageOf(leaves.get(path)!).buffer;
-        await coded.average(
-          exchanged.map((one) => ({
-            ...one,
-            start: own(START + one.path),
-            residual: own(RESIDUAL + one.path),
-          })),
-        );
+      if (isMet || (at % every === 0 && delay === 0)) {
+        exchange = bothOf(exchange, await averageNow(taken, next()));
+        exchanges = { count: exchanges.count + 1, step: at, ranks: size };
+      } else if (at % every === 0) {
+        await delayed.send({ params, leaves });
+        exchanges = { ...exchanges, sent: at };
       }
-      const count = before.count + 1;
-      await step.take({ count, params, leaves });
-      // Nothing else is computed meanwhile.
-      const ms = performance.now() - began;
-      return { exchanges: { ...before, count, step: taken }, exchange: { ms, waitedMs: ms } };
+      return { exchanges, exchange };
     },
     look: (own) => averageLook(ranks, own),
     destroy() {
@@ -183,6 +198,68 @@ function openExchange(gpu: Gpu, { ranks, every, outer, wire }: Opening): OpenExc
   };
 }
 
-function elementsOf(specs: Iterable<Spec>): number {
-  return [...specs].reduce((n, { shape }) => n + sizeOf(shape), 0);
+/** All settings. */
+function nameOf({ ranks, every, outer, wire, delay }: Opening): string {
+  const late = delay > 0 ? `, ${delay} late` : "";
+  return `parameters every ${every} steps${late}, ${wire}, outer ${
+    outer?.name ?? "mean"
+  }, ${ranks.size} ranks`;
+}
+
+function specsOf(
+  { outer, wire, delay }: Opening,
+  active: ReadonlyMap<Path, Spec>,
+  trainable: readonly Path[],
+): Map<Path, ExchangedSpec> {
+  const specs = new Map<Path, ExchangedSpec>(), isCoded = wire !== "f32";
+  for (const [path, { shape, dtype }] of active) {
+    if (outer !== null || isCoded) specs.set(START + path, { shape, dtype, copyOf: path });
+    if (isCoded) specs.set(RESIDUAL + path, { shape, dtype });
+    if (delay > 0) specs.set(SENT + path, { shape, dtype });
+  }
+  if (outer !== null) {
+    for (const [path, spec] of outerSpecs(outer, active, trainable)) specs.set(path, spec);
+  }
+  return specs;
+}
+
+/** Whether all ranks exchange the same after the same step. Awaited later: meanwhile the first values are read. */
+function agreedOn(
+  sums: Exchange,
+  { step, active }: Pick<SteppedAlone, "step" | "active">,
+): Promise<number> {
+  const agreed = sums.agree(0, { step, key: active.join(" ") });
+  agreed.catch(() => {});
+  return agreed;
+}
+
+function summedOf(params: Leaves): Summed[] {
+  return [...params.values()].map((t) => ({ buffer: storageOf(t).buffer, bytes: 4 * sizeOf(t.shape) }));
+}
+
+async function averageCodes(gpu: Gpu, { coded, agreed, state: { params, leaves } }: {
+  readonly coded: WireMean;
+  readonly agreed: Promise<unknown>;
+  readonly state: OuterState;
+}): Promise<ExchangeTime> {
+  const own = (path: Path): GPUBuffer => storageOf(leaves.get(path)!).buffer;
+  // Steps of this rank are its own time.
+  await turning(gpu, gpu.device.queue.onSubmittedWorkDone());
+  const began = performance.now();
+  await agreed;
+  await coded.average(
+    [...params].map(([path, t]) => ({
+      items: sizeOf(t.shape),
+      now: storageOf(t).buffer,
+      start: own(START + path),
+      residual: own(RESIDUAL + path),
+    })),
+  );
+  const ms = performance.now() - began;
+  return { ms, waitedMs: ms };
+}
+
+/** Two exchanges after one step. */
+function bothOf(a: ExchangeTime, b: ExchangeTime): ExchangeTime {
+  return a === NO_TIME ? b : { ms: a.ms + b.ms, waitedMs: a.waitedMs + b.waitedMs };
 }

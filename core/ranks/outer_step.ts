@@ -13,7 +13,7 @@ import { storageOf } from "../runtime/residents.ts";
 import { leaf } from "../sources.ts";
 import type { Spec } from "../spec.ts";
 import type { Tensor } from "../tensor.ts";
-import { EXCHANGE, OUTER, START } from "../train/state/specs.ts";
+import { EXCHANGE, OUTER, SENT, START } from "../train/state/specs.ts";
 import type { Leaves, Path } from "../tree.ts";
 
 /** A state whose outer step is to be taken. */
@@ -30,6 +30,10 @@ export interface OuterState {
 export interface OuterStep {
   /** Replaces parameters by those that all ranks go on with. */
   take(state: OuterState): Promise<void>;
+  /** Replaces parameters by how far they have come since they were sent. */
+  since(state: OuterState): Promise<void>;
+  /** Adds to how far they have come what all ranks go on with, which follows from the sums of what they sent. */
+  rejoin(state: OuterState): Promise<void>;
   /** Frees what is recorded. */
   destroy(): void;
 }
@@ -54,17 +58,27 @@ interface OuterGraph {
   readonly updates: ReadonlyMap<number, Tensor>;
 }
 
-/** The parameters are `summed` times their mean. */
+/** What a graph makes of parameters: an outer step, its parts where the mean comes later. */
+type Work = Exclude<keyof OuterStep, "destroy">;
+
+/** What is averaged is `summed` times its mean. */
 function traceOuter(
+  work: Work,
   { params, leaves }: Omit<OuterState, "count">,
   { outer, summed }: { readonly outer: Optimizer | null; readonly summed: number },
 ): OuterGraph {
   const roots: Tensor[] = [], updates = new Map<number, Tensor>();
   const replace = (target: Tensor, value: Tensor): void => void updates.set(roots.push(value) - 1, target);
-  const now = leavesOf("", params);
-  const means = new Map([...now].map(([path, t]) => [path, summed === 1 ? t : divide(t, summed)]));
+  const now = leavesOf("", params), sent = work === "take" ? now : leavesOf(SENT, params);
+  if (work === "since") {
+    for (const [path, value] of now) replace(value, subtract(value, sent.get(path)!));
+    return { roots, updates };
+  }
+  const means = new Map([...sent].map(([path, t]) => [path, summed === 1 ? t : divide(t, summed)]));
+  const goOn = (path: Path, value: Tensor): void =>
+    replace(now.get(path)!, work === "take" ? value : add(now.get(path)!, value));
   if (outer === null) {
-    for (const [path, mean] of means) if (summed > 1) replace(now.get(path)!, mean);
+    for (const [path, mean] of means) if (summed > 1 || work === "rejoin") goOn(path, mean);
     return { roots, updates };
   }
   const starts = leavesOf(START, params), owned = [...leaves].filter(([path]) => path.startsWith(OUTER));
@@ -73,12 +87,22 @@ function traceOuter(
   const step = outer.next(state, gradients, starts);
   for (const [path, start] of starts) {
     const value = add(start, step.updates.get(path)!);
-    replace(now.get(path)!, value);
+    goOn(path, value);
     replace(start, value);
   }
   for (const [path, value] of step.state) replace(state.get(path)!, value);
   return { roots, updates };
 }
+
+/** A recorded graph, and the buffers that it works on. */
+interface Recorded {
+  readonly work: Work;
+  readonly buffers: ReadonlyMap<Path, GPUBuffer>;
+  readonly recording: Recording;
+}
+
+/** Most graphs that stay recorded: parameters may have one of two buffers, and a delayed average has two graphs. */
+const MOST = 4;
 
 /**
  * Makes what takes outer steps.
@@ -91,28 +115,28 @@ export function outerStep(
   gpu: Gpu,
   options: { readonly outer: Optimizer | null; readonly summed: number },
 ): OuterStep {
-  let last: { readonly buffers: ReadonlyMap<Path, GPUBuffer>; readonly recording: Recording } | null = null;
-  const forget = (): void => {
-    last?.recording.destroy();
-    last = null;
+  const known: Recorded[] = [];
+  const run = async (work: Work, { count, params, leaves }: OuterState): Promise<void> => {
+    const buffers = buffersOf(params, leaves);
+    let found = known.find((one) => one.work === work && isSame(one.buffers, buffers));
+    if (found === undefined) {
+      const { roots, updates } = traceOuter(work, { params, leaves }, options);
+      if (roots.length === 0) return;
+      const recording = await record(gpu, {
+        plan: planFor(gpu, roots, updates),
+        label: "outer step",
+        resolve: (node) => buffers.get((node.attrs as { path: Path }).path)!,
+      });
+      known.push(found = { work, buffers, recording });
+      if (known.length > MOST) known.shift()!.recording.destroy();
+    }
+    found.recording.replay(count);
   };
   return {
-    async take({ count, params, leaves }) {
-      const buffers = buffersOf(params, leaves);
-      if (last === null || !isSame(last.buffers, buffers)) {
-        forget();
-        const { roots, updates } = traceOuter({ params, leaves }, options);
-        if (roots.length === 0) return;
-        const recording = await record(gpu, {
-          plan: planFor(gpu, roots, updates),
-          label: "outer step",
-          resolve: (node) => buffers.get((node.attrs as { path: Path }).path)!,
-        });
-        last = { buffers, recording };
-      }
-      last.recording.replay(count);
-    },
-    destroy: forget,
+    take: (state) => run("take", state),
+    since: (state) => run("since", state),
+    rejoin: (state) => run("rejoin", state),
+    destroy: () => known.splice(0).forEach(({ recording }) => recording.destroy()),
   };
 }
 

@@ -108,6 +108,8 @@ export interface ParameterExchange {
   readonly outer: Optimizer | null;
   /** How values are sent. */
   readonly wire: Wire;
+  /** Steps that are taken while parameters are on their way. */
+  readonly delay: number;
   /**
    * Begins the exchanges of a training.
    *
@@ -129,10 +131,12 @@ export interface ExchangedSpec extends Spec {
 export type Exchanges = {
   /** How many. */
   readonly count: number;
-  /** The step after the last one; 0 before the first. */
+  /** The step whose parameters the last one averaged; 0 before the first. */
   readonly step: number;
   /** How many ranks there are. */
   readonly ranks: number;
+  /** The step whose parameters are on their way; absent where none are. */
+  readonly sent?: number;
 };
 
 /** A step that all ranks have taken. */
@@ -172,7 +176,8 @@ export interface OpenExchange {
   /** Graphs whose random numbers no other rank draws. */
   drawnApart(roots: readonly Tensor[]): readonly Tensor[];
   /**
-   * Averages parameters over the ranks after a step, when that is due. All have the same bits then.
+   * Averages parameters over the ranks after a step, when that is due. All have the same bits then, but where a delayed average is
+   * added to what they have done meanwhile.
    *
    * @returns Exchanges so far, and how long that of this step took: nothing where none was due
    */

@@ -17,15 +17,12 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
-  flatten,
   type FreezePolicy,
-  type Gpu,
   InputError,
   type Look,
   mean,
   NonFiniteError,
   openGpu,
-  type Ranks,
   read,
   type RunInfo,
   sgd,
@@ -35,48 +32,23 @@ import {
 import { dropout } from "@firn/train/ops";
 import { averageParameters } from "@firn/train/ranks";
 import { scheduleFreeAdamW } from "@firn/train/optim";
-import { type Batch, loss, numbers, type Params, ROWS, share, START, WIDTH } from "./averaging.ts";
+import {
+  type Batch,
+  descended,
+  loss,
+  numbers,
+  type Params,
+  type Ran,
+  ROWS,
+  run,
+  share,
+  START,
+  STEPS,
+  WIDTH,
+} from "./averaging.ts";
 import { ranksInProcess } from "./in_process.ts";
 
-const STEPS = 6;
-
 type Options = TrainingOptions<Batch>;
-
-/** What a run of some ranks leaves on each. */
-async function run(
-  gpu: Gpu,
-  ranks: readonly Ranks[],
-  { optionsOf = () => ({}), ...options }: Partial<Options> & {
-    readonly optionsOf?: (rank: number) => Partial<Options>;
-  } = {},
-) {
-  return await Promise.all(ranks.map(async (own) => {
-    using training = defineTraining(gpu, loss, {
-      optimizer: sgd({ learningRate: 0.05 }),
-      steps: STEPS,
-      lookEvery: 3,
-      ranks: own,
-      ...options,
-      ...optionsOf(own.rank),
-    });
-    let state = await training.init(START);
-    const looks: number[][] = [], exchanged: number[] = [], timed: number[] = [];
-    for (let step = 1; !state.done; step++) {
-      state = await training.next(state, share(step, own));
-      exchanged.push(state.cost!.exchanged!);
-      if (state.exchange!.ms > 0) timed.push(step);
-      if (state.look !== null) looks.push([...state.look.loss]);
-    }
-    const weights = new Map(
-      await Promise.all(
-        [...flatten(state.params)].map(async ([path, t]) => [path, await read(gpu, t)] as const),
-      ),
-    );
-    return { weights, looks, frozen: state.frozen, exchanged, timed, exchanges: state.exchanges };
-  }));
-}
-
-type Ran = Awaited<ReturnType<typeof run>>[number];
 
 function assertNear(a: Ran, b: Ran, tolerance: number): void {
   for (const [path, values] of a.weights) {
@@ -127,26 +99,6 @@ Deno.test("an outer step of Nesterov's momentum is that of DiLoCo in float64", a
   const seen = [...first.weights.get("low.weight")!, ...first.weights.get("high.weight")!];
   seen.forEach((value, i) => assertAlmostEquals(value, start[i], 1e-5));
 });
-
-/** A step of plain SGD on the rows of one of two ranks, in float64. */
-function descended(
-  weights: readonly number[],
-  { step, rank, rate }: { readonly step: number; readonly rank: number; readonly rate: number },
-): number[] {
-  const rows = ROWS / 2, all = numbers(ROWS * WIDTH, 10 + step), targets = numbers(ROWS, 40 + step);
-  const high = weights.slice(WIDTH * WIDTH), gradient = weights.map(() => 0);
-  for (let row = rank * rows; row < (rank + 1) * rows; row++) {
-    const x = all.subarray(row * WIDTH, (row + 1) * WIDTH);
-    const hidden = high.map((_, j) => x.reduce((sum, value, i) => sum + value * weights[i * WIDTH + j], 0));
-    const error = hidden.reduce((sum, value, j) => sum + value * high[j], 0) - targets[row];
-    const slope = 2 * error / rows;
-    high.forEach((value, j) => {
-      gradient[WIDTH * WIDTH + j] += slope * hidden[j];
-      x.forEach((input, i) => gradient[i * WIDTH + j] += slope * value * input);
-    });
-  }
-  return weights.map((value, i) => value - rate * gradient[i]);
-}
 
 for (const [wire, tolerance] of [["bf16", 5e-3], ["int8", 1e-2]] as const) {
   Deno.test(`${wire} with what it left before goes where f32 goes, with the same bits on all ranks`, async () => {

@@ -39,6 +39,8 @@ export const EXCHANGE = "exchange.";
 export const START: string = `${EXCHANGE}start.`;
 /** Prefix of the state of the outer optimizer. */
 export const OUTER: string = `${EXCHANGE}outer.`;
+/** Prefix of the parameters that a delayed exchange sends. */
+export const SENT: string = `${EXCHANGE}sent.`;
 /** Prefix of what codes left of values that were sent. */
 export const RESIDUAL: string = `${EXCHANGE}residual.`;
 /** Prefix of sums of gradients over the parts of a step. They belong to no state. */

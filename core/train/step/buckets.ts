@@ -80,13 +80,15 @@ export function bucketsOf<T extends { readonly bytes: number }>(sums: readonly T
  * The buffers through which buckets go to the host and back.
  *
  * @param buckets Pieces of each
+ * @param options `whole`: whether each bucket has one of its own, not only those on their way; false when absent
  * @returns How many there are, and the bytes of each
  */
-export function stagingOf(buckets: readonly (readonly Pick<Piece<unknown>, "bytes">[])[]): {
-  readonly count: number;
-  readonly bytes: number;
-} {
-  return { count: Math.min(IN_FLIGHT, buckets.length), bytes: Math.max(0, ...buckets.map(totalBytes)) };
+export function stagingOf(
+  buckets: readonly (readonly Pick<Piece<unknown>, "bytes">[])[],
+  { whole = false }: { readonly whole?: boolean } = {},
+): { readonly count: number; readonly bytes: number } {
+  const count = whole ? buckets.length : Math.min(IN_FLIGHT, buckets.length);
+  return { count, bytes: Math.max(0, ...buckets.map(totalBytes)) };
 }
 
 /**
@@ -94,10 +96,15 @@ export function stagingOf(buckets: readonly (readonly Pick<Piece<unknown>, "byte
  *
  * @param gpu The device
  * @param sums Bytes of each
+ * @param options As of {@link stagingOf}
  * @returns Bytes of its buffers
  */
-export function exchangeBytes(gpu: Gpu, sums: readonly { readonly bytes: number }[]): number {
-  const { count, bytes } = stagingOf(bucketsOf(sums));
+export function exchangeBytes(
+  gpu: Gpu,
+  sums: readonly { readonly bytes: number }[],
+  options: { readonly whole?: boolean } = {},
+): number {
+  const { count, bytes } = stagingOf(bucketsOf(sums), options);
   return (staysQueued(gpu) ? 2 : 1) * count * bytes;
 }
 

@@ -20,7 +20,7 @@ import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
 import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
-import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
+import { bucketsOf, IN_FLIGHT, type Piece, stagingOf, totalBytes } from "./buckets.ts";
 import { exchangeClock } from "./exchange_clock.ts";
 
 /** Bits of a number that stays exact in f32 when 1,024 ranks add it up. */
@@ -44,14 +44,34 @@ interface Held {
   bytes: number;
 }
 
+/** An exchange that can copy sums to memory of the host long before they are added up. */
+export interface StagedExchange extends Exchange {
+  /**
+   * Copies sums to the host as they are now. All of them have memory there, so that the device need not come back to it.
+   *
+   * @param sums Buffers
+   */
+  stage(sums: readonly Summed[]): Promise<void>;
+  /** As {@link Exchange.sum}; `staged`: whether what was staged last is added up, not what the buffers hold now. */
+  sum(
+    sums: readonly Summed[],
+    options?: { readonly after?: Promise<unknown>; readonly staged?: boolean },
+  ): Promise<ExchangeTime>;
+}
+
 /**
  * Makes an exchange.
  *
  * @param gpu The device
  * @param ranks The ranks
+ * @param options `whole`: whether all sums have memory of the host at a time, as `stage` needs it; false when absent
  * @returns The exchange
  */
-export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
+export function gradientExchange(
+  gpu: Gpu,
+  ranks: Ranks,
+  { whole = false }: { readonly whole?: boolean } = {},
+): StagedExchange {
   const held: Held = { gpu, ranks, slots: [], bytes: 0 };
   let unit: number | null = null;
   return {
@@ -74,19 +94,16 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
       unit ??= unitOf(numbers[0] / ranks.size);
       return numbers[0];
     },
-    async sum(sums, { after } = {}) {
-      const buckets = bucketsOf(sums), { count, bytes } = stagingOf(buckets);
-      if (held.slots.length !== count || held.slots[0]?.staging.buffer.size !== bytes) {
-        free(held);
-        held.slots = Array.from({ length: count }, () => ({
-          staging: newStaging(gpu, bytes),
-          upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
-          own: ranks.ownMemory ? new Float32Array(bytes / 4) : null,
-        }));
-        await checkAllocations(gpu);
-      }
+    async stage(sums) {
+      const buckets = bucketsOf(sums);
+      await makeRoom(held, stagingOf(buckets, { whole }));
+      buckets.forEach((pieces, i) => stage(gpu, pieces, held.slots[i].staging));
+    },
+    async sum(sums, { after, staged = false } = {}) {
+      const buckets = bucketsOf(sums);
+      await makeRoom(held, stagingOf(buckets, { whole }));
       try {
-        return await exchangeAll(held, { buckets, after });
+        return await exchangeAll(held, { buckets, after, staged });
       } catch (error) {
         // The other ranks may still write to what is on its way.
         free(held);
@@ -95,6 +112,22 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
     },
     destroy: () => free(held),
   };
+}
+
+/** Makes slots, where there are others. */
+async function makeRoom(
+  held: Held,
+  { count, bytes }: { readonly count: number; readonly bytes: number },
+): Promise<void> {
+  const { gpu, ranks } = held;
+  if (held.slots.length === count && held.slots[0]?.staging.buffer.size === bytes) return;
+  free(held);
+  held.slots = Array.from({ length: count }, () => ({
+    staging: newStaging(gpu, bytes),
+    upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
+    own: ranks.ownMemory ? new Float32Array(bytes / 4) : null,
+  }));
+  await checkAllocations(gpu);
 }
 
 /** Frees what is not on its way; what is, once it has arrived. */
@@ -111,22 +144,23 @@ function freeSlot({ staging, upload }: Slot): void {
 /** Exchanges buckets: while one is summed, others are read, written, and computed. */
 async function exchangeAll(
   held: Held,
-  { buckets, after }: {
+  { buckets, after, staged }: {
     readonly buckets: readonly (readonly Piece<Summed>[])[];
     readonly after: Promise<unknown> | undefined;
+    readonly staged: boolean;
   },
 ): Promise<ExchangeTime> {
   const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<Float32Array>[] = [];
   const freed = new Set<Slot>(slots), completed = new Set<Summed>(), clock = exchangeClock();
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
-  const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
+  const ahead = staysQueued(gpu) ? Math.min(IN_FLIGHT, slots.length) - 1 : 0;
   const submitNext = (): void => {
     const at = reads.length, slot = slots[at % slots.length];
     for (const { of } of buckets[at]) {
       if (!completed.has(of)) of.complete?.();
       completed.add(of);
     }
-    stage(gpu, buckets[at], slot.staging);
+    if (!staged) stage(gpu, buckets[at], slot.staging);
     freed.delete(slot);
     const reading = read(gpu, slot, totalBytes(buckets[at]));
     reading.catch(() => {});
