@@ -15,6 +15,7 @@ const EVERY = 10;
 export const EXCHANGE_FLAGS: {
   readonly exchange: Flag<"gradients" | "parameters">;
   readonly "exchange-every": Flag<number | null>;
+  readonly "exchange-delay": Flag<number>;
   readonly wire: Flag<"f32" | "bf16" | "int8">;
   readonly "outer-lr": Flag<number>;
   readonly "outer-momentum": Flag<number>;
@@ -26,6 +27,12 @@ export const EXCHANGE_FLAGS: {
     "gradients",
   ),
   "exchange-every": whole(`steps between averages of parameters; ${EVERY} when absent`, null),
+  "exchange-delay": whole(
+    "steps that are taken while parameters are on their way, fewer than --exchange-every, so that no rank waits; where a policy looks, " +
+      "all wait",
+    0,
+    0,
+  ),
   wire: oneOf(
     ["f32", "bf16", "int8"],
     "how parameters are sent; bf16 and int8 send changes in fewer bytes, and what they leave of them with the next",
@@ -51,11 +58,12 @@ export function isAveraged({ exchange }: Averaging): boolean {
 /** The option `exchange` of a training. */
 export function exchangeOf(flags: ExchangeFlags): TrainingOptions["exchange"] {
   if (!isAveraged(flags)) return { of: "gradients" };
-  const { wire, "outer-lr": learningRate, "outer-momentum": momentum } = flags;
+  const { wire, "outer-lr": learningRate, "outer-momentum": momentum, "exchange-delay": delay } = flags;
   const isMean = learningRate === 1 && momentum === 0;
   return averageParameters({
     every: everyOf(flags),
     wire,
+    delay,
     ...!isMean && { outer: sgd({ learningRate, momentum, nesterov: momentum > 0 }) },
   });
 }
@@ -93,14 +101,21 @@ interface Beside extends ExchangeFlags {
  */
 export function checkExchange(flags: Beside): void {
   if (!isAveraged(flags)) {
-    const odd = (["exchange-every", "wire", "outer-lr", "outer-momentum"] as const).find((name) =>
-      flags[name] !== EXCHANGE_FLAGS[name].fallback
-    );
+    const odd = (["exchange-every", "exchange-delay", "wire", "outer-lr", "outer-momentum"] as const).find((
+      name,
+    ) => flags[name] !== EXCHANGE_FLAGS[name].fallback);
     if (odd !== undefined) throw new UsageError(`--${odd} is of parameters: add --exchange parameters`);
     return;
   }
   const every = everyOf(flags),
-    { "evaluate-every": judged = null, "checkpoint-minutes": minutes = null } = flags;
+    { "exchange-delay": delay, "evaluate-every": judged = null, "checkpoint-minutes": minutes = null } =
+      flags;
+  if (delay >= every) {
+    throw new UsageError(`--exchange-delay must be less than --exchange-every ${every}: got ${delay}`);
+  }
+  if (delay > 0 && flags.wire !== "f32") {
+    throw new UsageError(`--exchange-delay goes with --wire f32: got --wire ${flags.wire}`);
+  }
   if (judged !== null && judged % every !== 0) {
     throw new UsageError(
       `--evaluate-every must be a multiple of --exchange-every ${every}, as between averages each rank has other weights: got ${judged}`,

@@ -12,6 +12,7 @@ import { type Table, UsageError } from "../../examples/flags.ts";
 const DEFAULTS = {
   exchange: EXCHANGE_FLAGS.exchange.fallback,
   "exchange-every": null,
+  "exchange-delay": 0,
   wire: EXCHANGE_FLAGS.wire.fallback,
   "outer-lr": 1,
   "outer-momentum": 0,
@@ -25,14 +26,16 @@ Deno.test("ranks exchange gradients, or parameters with the outer step that flag
   assertEquals(exchangeOf(DEFAULTS), { of: "gradients" });
   const shown = (flags: Parameters<typeof exchangeOf>[0]) => {
     const exchange = exchangeOf(flags);
-    return exchange?.of === "parameters" && [exchange.every, exchange.wire, exchange.outer?.name];
+    return exchange?.of === "parameters" &&
+      [exchange.every, exchange.delay, exchange.wire, exchange.outer?.name];
   };
-  assertEquals(shown(AVERAGED), [10, "f32", undefined]);
+  assertEquals(shown(AVERAGED), [10, 0, "f32", undefined]);
   assertEquals(
     shown({ ...AVERAGED, "exchange-every": 50, wire: "int8", "outer-lr": 0.7, "outer-momentum": 0.9 }),
-    [50, "int8", "sgd(0.7, momentum 0.9, nesterov)"],
+    [50, 0, "int8", "sgd(0.7, momentum 0.9, nesterov)"],
   );
-  assertEquals(shown({ ...AVERAGED, "outer-lr": 0.5 }), [10, "f32", "sgd(0.5, momentum 0)"]);
+  assertEquals(shown({ ...AVERAGED, "outer-lr": 0.5 }), [10, 0, "f32", "sgd(0.5, momentum 0)"]);
+  assertEquals(shown({ ...AVERAGED, "exchange-delay": 2 }), [10, 2, "f32", undefined]);
 });
 
 Deno.test("looks are as rare as averages, so that a policy makes none of its own", () => {
@@ -49,6 +52,9 @@ Deno.test("flags that do not go with an exchange are refused", () => {
   checkExchange({ ...AVERAGED, "evaluate-every": 20 });
   refused({ exchange: "gradients", wire: "int8" }, "--wire is of parameters: add --exchange parameters");
   refused({ exchange: "gradients", "exchange-every": 5 }, "--exchange-every is of parameters");
+  refused({ exchange: "gradients", "exchange-delay": 1 }, "--exchange-delay is of parameters");
+  refused({ "exchange-delay": 10 }, "--exchange-delay must be less than --exchange-every 10: got 10");
+  refused({ "exchange-delay": 1, wire: "int8" }, "--exchange-delay goes with --wire f32");
   refused({ "evaluate-every": 15 }, "must be a multiple of --exchange-every 10");
   refused({ "evaluate-every": 0.1 }, "must be a multiple of --exchange-every 10");
   refused({ "checkpoint-minutes": 5 }, "give --checkpoint");

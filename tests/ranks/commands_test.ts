@@ -19,7 +19,13 @@ const DIGITS = {
   images: numbers(COUNT * PIXELS, 1),
   labels: Int32Array.from({ length: COUNT }, (_, i) => i % 10),
 };
-const GIVEN = { exchange: "parameters", "exchange-every": 3, "outer-lr": 1, "outer-momentum": 0 } as const;
+const GIVEN = {
+  exchange: "parameters",
+  "exchange-every": 3,
+  "exchange-delay": 0,
+  "outer-lr": 1,
+  "outer-momentum": 0,
+} as const;
 
 /** Trains as `digits` does; returns the first weights after each step that has a look. */
 async function walk(gpu: Gpu, ranks: Ranks): Promise<Record<number, number[]>> {
