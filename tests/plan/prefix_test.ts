@@ -1,5 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
-import { add, grad, leaf, matmul, mean, multiply, subtract, type Tensor, tensor } from "@firn/train";
+import {
+  add,
+  divide,
+  exp,
+  grad,
+  leaf,
+  matmul,
+  mean,
+  multiply,
+  subtract,
+  sum,
+  type Tensor,
+  tensor,
+} from "@firn/train";
 import { silu } from "@firn/train/ops";
 import { apply, type Op } from "../../core/tensor.ts";
 import type { Plan, Prefix } from "../../core/plan/types.ts";
@@ -63,6 +76,19 @@ Deno.test("plan keeps a small value rather than a large one that saves less than
   const made = plan([root], { target, updates: new Map([[0, top]]), prefix: { samples: ROWS, kindOf } });
   assertEquals((made.prefix as Prefix).kept.map(({ bytes }) => bytes), [4 * 4]);
   assertEquals((made.prefix as Prefix).launches, 2);
+});
+
+Deno.test("plan cuts where an early launch counts samples for what is above, and leaves that launch there", () => {
+  const wide = 2048, x = weight("batch.x", [ROWS, 4]), top = weight("top", [4, 4]);
+  const below = matmul(silu(matmul(x, weight("bottom", [4, wide]))), weight("middle", [wide, 4]));
+  const count = sum(exp(weight("batch.labels", [ROWS])));
+  const y = matmul(below, top), loss = divide(sum(multiply(y, y)), count);
+  const root = subtract(top, grad(loss, [top])[0]);
+  const kindOf = (path: string) => path === "top" ? null : path.startsWith("batch.") ? "batch" : "fixed";
+  const made = plan([root], { target, updates: new Map([[0, top]]), prefix: { samples: ROWS, kindOf } });
+  const { kept, reads } = made.prefix as Prefix;
+  assertEquals(kept.map(({ bytes }) => bytes), [4 * 4]);
+  assertEquals(reads.toSorted(), ["batch.x", "bottom", "middle"]);
 });
 
 Deno.test("samePrefix is true of plans that differ above the prefix alone", () => {

@@ -3,6 +3,7 @@ import {
   adamW,
   type CachedPrefix,
   defineTraining,
+  dropout,
   type FreezePolicy,
   type Gpu,
   InputError,
@@ -301,6 +302,14 @@ Deno.test("cachePrefix keeps nothing of a bottom that mixes samples, and names t
   assertEquals(new Set(launches).size, 1);
   assertEquals(prefix!.samples, 0);
   assertStringIncludes(prefix!.reason!, 'must keep samples apart: "reduce" of shape [4] may not');
+});
+
+Deno.test("cachePrefix keeps nothing of a bottom with dropout, and says how it would", async () => {
+  const { launches, prefix } = await trainTop((p, { x, y }) =>
+    error(bottom(p, dropout(x, { rate: 0.5, seed: 1 })), { top: p.top.weight, y })
+  );
+  assertEquals([new Set(launches).size, prefix!.samples], [1, 0]);
+  assertStringIncludes(prefix!.reason!, "it draws random numbers, as dropout does; train without");
 });
 
 Deno.test("cachePrefix keeps nothing of a bottom that treats the rows of a batch differently", async () => {

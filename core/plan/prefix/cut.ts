@@ -12,7 +12,7 @@ import { isHost } from "../../sources.ts";
 import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isKeptCopy } from "../kept_copy.ts";
-import { isConstant, isElement, isLeaf, isReshape, isSource, pathOf } from "../predicates.ts";
+import { isConstant, isElement, isLeaf, isReshape, isSource, isStepScalar, pathOf } from "../predicates.ts";
 import type { Buffer, Fusion, KeptValue, Prefix, PrefixOptions, Unit } from "../types.ts";
 import { type Dependence, dependences } from "./batch_dependence.ts";
 
@@ -181,10 +181,11 @@ function cutsOf(
   for (const { reads } of units) for (const b of new Set(reads)) count(b, 1);
   for (const b of roots) count(b, 1);
 
+  const cuttable = cuttableUnits(units, { kinds, roots, canKeep: (b) => partOf(b) !== null });
   const taken: Unit[] = [], open = new Set<number>(), found: Candidate[] = [];
   let saved = 0;
   for (const unit of units) {
-    if (kinds.get(unit) !== "perSample") continue;
+    if (!cuttable.has(unit)) continue;
     taken.push(unit);
     saved += unit.matmulFlops;
     for (const b of new Set(unit.reads)) if (count(b, -1) === 0) open.delete(b);
@@ -196,24 +197,58 @@ function cutsOf(
   return found;
 }
 
-/** The reason why there is no cut. */
-function whyNone(
-  { fusion: { order }, known, kindOf }: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">,
-): string {
-  // Nodes that depend on the batch and on fixed values alone.
-  const constant = new Set<Tensor>();
-  for (const node of order) {
-    const own = isLeaf(node) ? kindOf(pathOf(node)) !== null : isHost(node) || isConstant(node) ||
-      (node.inputs.length > 0 && node.inputs.every((input) => constant.has(input)));
-    if (own) constant.add(node);
+/**
+ * Units that may lie below a cut: not those of which a unit that depends on more than samples reads what cannot be kept, such as
+ * partial sums of a count of labels.
+ */
+function cuttableUnits(
+  units: readonly Unit[],
+  { kinds, roots, canKeep }: Pick<Planned, "roots"> & {
+    readonly kinds: Kinds;
+    canKeep(buffer: number): boolean;
+  },
+): Set<Unit> {
+  const readAbove = new Set(roots), found = new Set<Unit>();
+  for (const unit of units.toReversed()) {
+    if (kinds.get(unit) === "perSample" && unit.writes.every((b) => !readAbove.has(b) || canKeep(b))) {
+      found.add(unit);
+    } else for (const b of unit.reads) readAbove.add(b);
   }
-  const product = order.find((node) =>
-    node.op.matmulFlops !== undefined && constant.has(node) &&
-    (known.get(node) ?? "perSample") === "perSample"
-  );
-  if (product === undefined) return "no matrix product lies below all that is trained";
+  return found;
+}
+
+/** The reason why there is no cut. */
+function whyNone(options: Pick<Planned, "fusion"> & PrefixOptions & Pick<Known, "known">): string {
+  const { fusion: { order }, known } = options;
+  const product = productOf(order, { ...options, draws: false });
+  if (product === undefined) {
+    return productOf(order, { ...options, draws: true }) === undefined
+      ? "no matrix product lies below all that is trained"
+      : "the frozen bottom must make the same of a sample in each step: it draws random numbers, as dropout does; " +
+        "train without, such as by a loss with { dropout: 0 }";
+  }
   const mixed = topological([product]).find((node) => !known.has(node));
   if (mixed === undefined) return "what is read of the frozen bottom is too small to be copied by sample";
   const name = isLeaf(mixed) ? pathOf(mixed) : mixed.op.name;
   return `the frozen bottom must keep samples apart: "${name}" of shape [${mixed.shape.join(", ")}] may not`;
+}
+
+/** A matrix product of values that depend on the batch and on fixed values alone, and with `draws` on random numbers, too. */
+function productOf(
+  order: readonly Tensor[],
+  { known, kindOf, draws }: Pick<PrefixOptions, "kindOf"> & Pick<Known, "known"> & {
+    readonly draws: boolean;
+  },
+): Tensor | undefined {
+  const own = new Set<Tensor>();
+  for (const node of order) {
+    const is = isLeaf(node)
+      ? kindOf(pathOf(node)) !== null
+      : isHost(node) || isConstant(node) || (draws && isStepScalar(node)) ||
+        (node.inputs.length > 0 && node.inputs.every((input) => own.has(input)));
+    if (is) own.add(node);
+  }
+  return order.find((node) =>
+    node.op.matmulFlops !== undefined && own.has(node) && (known.get(node) ?? "perSample") === "perSample"
+  );
 }
