@@ -198,6 +198,11 @@ export interface Look {
    * decides by it decides otherwise when the run is repeated.
    */
   readonly stepMs?: number;
+  /**
+   * Milliseconds that the last change of the frozen set took: a plan of its own, new shaders, recording. Before any change, what
+   * it took to plan the first step. Absent on several ranks.
+   */
+  readonly changeMs?: number;
 }
 
 /** Why a component is frozen. */

@@ -1,4 +1,4 @@
-import { type ActiveSet, activeSets, pathsOf } from "./active_sets.ts";
+import { type ActiveSet, type ActiveSetOptions, bestActiveSet } from "./active_sets.ts";
 import { addReading, type Average } from "./average.ts";
 import { costOf, type Priced } from "./cost.ts";
 import type { StepLook } from "./define_policy.ts";
@@ -34,13 +34,6 @@ type Followed = { readonly [path: string]: Moments };
 
 /** Frozen components, each with its signed share of all absolute worths when it froze. */
 type Frozen = { readonly [path: string]: number };
-
-/** The set of the highest value; of equals the costliest, then the one with the smallest sum of negative worths. */
-function bestOf(sets: readonly ActiveSet[], valueOf: (set: ActiveSet) => number): ActiveSet {
-  const better = (a: ActiveSet, b: ActiveSet): number =>
-    valueOf(a) - valueOf(b) || a.cost - b.cost || a.lack - b.lack;
-  return sets.reduce((a, b) => better(b, a) > 0 ? b : a);
-}
 
 /** The moments after a step. Those of frozen components start anew; a step without readings was skipped. */
 function follow(
@@ -117,15 +110,16 @@ function choose(
   prices: readonly Priced[],
   { worths, part }: { readonly worths: { readonly [path: string]: number }; readonly part: number },
 ): readonly string[] {
-  const full = costOf(prices, () => true), sets = activeSets(prices, { worths });
+  const full = costOf(prices, () => true);
+  const best = (options: Omit<ActiveSetOptions, "worths">): ActiveSet =>
+    bestActiveSet(prices, { worths, ...options })!;
   if (targetSpeedup === undefined) {
-    const allowed = sets.filter(({ cost }) => full - cost <= shareOf(maxSaving!, full));
-    return pathsOf(bestOf(allowed, ({ worth, cost }) => worth / cost));
+    const most = shareOf(maxSaving!, full);
+    return best({ valueOf: (cost, worth) => full - cost <= most ? worth / cost : null }).paths;
   }
   // Compare quotients: 33 / 30 equals 1.1 exactly, but 33 / 1.1 is not quite 30.
-  const last = bestOf(sets.filter(({ cost }) => full / cost >= targetSpeedup), ({ worth }) => worth);
-  if (part === 1) return pathsOf(last);
+  const last = best({ valueOf: (cost, worth) => full / cost >= targetSpeedup ? worth : null });
+  if (part === 1) return last.paths;
   const most = Math.max(last.cost, full - part * (full - full / targetSpeedup));
-  const parts = activeSets(prices, { worths, kept: pathsOf(last) }).filter(({ cost }) => cost <= most);
-  return pathsOf(bestOf(parts, ({ worth }) => worth));
+  return best({ kept: last.paths, valueOf: (cost, worth) => cost <= most ? worth : null }).paths;
 }

@@ -161,5 +161,6 @@ function sliceOf(look: Look, i: number): Look {
     ...(look.clip && { clip: [look.clip[i]] }),
     ...(look.thawed && { thawed: look.thawed }),
     ...(look.stepMs !== undefined && { stepMs: look.stepMs }),
+    ...(look.changeMs !== undefined && { changeMs: look.changeMs }),
   };
 }

@@ -34,6 +34,7 @@
  * | `keepActive(selector, p)` | some components never freeze |
  * | `after(alpha, p)` | nothing freezes in a grace period |
  * | `every(n, p)` | the frozen set changes only every n steps |
+ * | `worthwhile(p)` | the frozen set grows only when that saves more time than the change costs |
  * | `smooth(weight, p)` | the policy sees averages |
  * | `patience(k, p)` | a component freezes after k steps in a row |
  * | `sticky(p)` | nothing thaws |
@@ -144,4 +145,5 @@ export { thaw, type ThawOptions } from "./thaw.ts";
 export type { Threshold } from "./threshold.ts";
 export { topFreeze } from "./top_freeze.ts";
 export { untilFrozen } from "./until_frozen.ts";
+export { worthwhile, type WorthwhileOptions } from "./worthwhile.ts";
 export { type Wrapped, wrapPolicy } from "./wrap_policy.ts";

@@ -138,11 +138,15 @@ async function readings<P extends TensorTree>(
   };
   const { look: read, wide } = await (definition.averages === null ? own() : definition.averages.look(own));
   trainer.given.delete(owner);
-  const stepMs = definition.together === null ? trainer.clock.since(owner, step) : null;
+  // Ranks must decide alike.
+  const [stepMs, changeMs] = definition.together === null
+    ? [trainer.clock.since(owner, step), trainer.clock.change(owner)]
+    : [null, null];
   const look: Look = {
     ...read,
     ...Object.keys(state.since).length > 0 && { thawed: state.since },
     ...stepMs !== null && { stepMs },
+    ...changeMs !== null && { changeMs },
   };
   if (validator === null) return { look, validation: state.validation, wide, skipped };
   const due = validator.due(step, state.validation);
@@ -240,7 +244,7 @@ function changeFrozenSet<P extends TensorTree>(
   readonly skipped: SkippedSteps;
   readonly reason: Ending["reason"] | null;
 } {
-  const { compiler, executor } = trainer, { request, compiled, step } = taken;
+  const { compiler, executor, clock } = trainer, { request, compiled, step } = taken;
   const { run } = request, { probed, stopped } = decision;
   const change = freezeChange(state.frozen, { ...decision, step });
   const { frozen, since } = change === null ? state : {
@@ -252,7 +256,13 @@ function changeFrozenSet<P extends TensorTree>(
   if (change === null) return { event: null, frozen, since, skipped, reason };
   // After the planned steps a run may be continued with more steps.
   const goesOn = reason === null || reason === "steps";
-  const next = goesOn ? compiler.compile({ ...request, frozen, probed, since, skipped }) : null;
+  const next = goesOn
+    ? clock.changing(
+      run.owner,
+      "first",
+      () => compiler.compile({ ...request, frozen, probed, since, skipped }),
+    )
+    : null;
   const event = { ...change, before: compiled.cost, after: next?.cost ?? NO_COST };
   // No step will be like the last one: what the next one does not need is freed at once.
   if (next === null) executor.forget();

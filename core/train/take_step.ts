@@ -14,6 +14,9 @@ import { describe, newRun, type Run } from "./state/run.ts";
 import { runInfo } from "./state/run_info.ts";
 import { afterPass } from "./state/skipped.ts";
 import { LOSS } from "./state/specs.ts";
+import type { CompiledStep } from "./step/compile.ts";
+import type { StepRequest } from "./step/definition.ts";
+import type { Executed, Execution } from "./step/executor.ts";
 import { type Looked, takeLook, type TakenStep } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
 import type { TrainingState } from "./types.ts";
@@ -30,7 +33,7 @@ export async function takeStep<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, parts }: { readonly state: TrainingState<P>; readonly parts: readonly TensorTree[] },
 ): Promise<TrainingState<P>> {
-  const { gpu, policy, compiler, executor, runs } = trainer;
+  const { gpu, policy, compiler, executor, runs, clock } = trainer;
   const { accumulate: most } = trainer.definition, { counted, batches } = weighParts(trainer, parts);
   const step = state.step + 1, params = flatten(state.params), batch = batches[0].batch;
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
@@ -46,13 +49,17 @@ export async function takeStep<P extends TensorTree>(
   trainer.last.request = request;
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
-  const compiled = compiler.compile(request);
-  trainer.last.memory = compiled.memory;
+  const compiled = planned(trainer, request);
+  // The first step of another frozen set records it.
+  const taking = (execution: Execution): Promise<Executed> =>
+    state.event === null
+      ? executor.execute(execution)
+      : clock.changing(owner, "more", () => executor.execute(execution));
   // A software adapter runs on this CPU, which is busy.
   const idle = (state.look !== null || (state.exchange?.waitedMs ?? 0) > 0) && !gpu.software;
   const { moved, passed, ...measured } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
-    : await executor.execute({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
+    : await taking({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
 
   const renew = (tensor: Tensor): Tensor => {
     const { buffer, label } = storageOf(tensor);
@@ -101,6 +108,17 @@ export async function takeStep<P extends TensorTree>(
   }, run);
   if (isLook && nonFinite === "rollback") trainer.good.keep(owner, next);
   return next;
+}
+
+/** The plan of a step. The first plan of a run is timed, as a change of the frozen set makes another one. */
+function planned<P extends TensorTree>(
+  { compiler, clock, last }: Trainer<P>,
+  request: StepRequest,
+): CompiledStep {
+  const { owner } = request.run, plan = (): CompiledStep => compiler.compile(request);
+  const compiled = clock.change(owner) === null ? clock.changing(owner, "first", plan) : plan();
+  last.memory = compiled.memory;
+  return compiled;
 }
 
 /** Goes back to the last good state: its values are copied into the buffers of the step that was taken. */

@@ -36,6 +36,7 @@ import {
   thaw,
   topFreeze,
   untilFrozen,
+  worthwhile,
 } from "../../policies/mod.ts";
 
 export const p = below("gradNorm", 0.3);
@@ -90,6 +91,8 @@ export const MEASURING: readonly FreezePolicy[] = [
   hysteresis("weightDelta", { low: 0.01, high: 0.02, normalise: "lr*size" }),
   every(3, sticky(q)),
   every(4, witness),
+  worthwhile(witness, { change: 0.2 }),
+  worthwhile(gradES({ tau: 0.6, alpha: 0.2 }), { change: 0.5, margin: 2 }),
   closePrefix(below("gradNorm", 0.6), { share: 0.4 }),
   atMost(0.4, below("gradNorm", 0.7)),
   atMost(0.4, below("gradNorm", 0.7), { of: "components" }),

@@ -132,10 +132,10 @@ export function randomFrom(seed: number): () => number {
   return () => (state = state * 48271 % 2147483647) / 2147483647;
 }
 
-/** A look without what differs when a run is repeated: how long its steps took. */
-export function untimed(look: Look | null): Omit<Look, "stepMs"> | null {
+/** A look without what differs when a run is repeated: how long its steps and changes took. */
+export function untimed(look: Look | null): Omit<Look, "stepMs" | "changeMs"> | null {
   if (look === null) return null;
-  const { stepMs: _, ...rest } = look;
+  const { stepMs: _, changeMs: __, ...rest } = look;
   return rest;
 }
 

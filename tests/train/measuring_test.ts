@@ -1,0 +1,91 @@
+/**
+ * What measuring costs besides launches: submissions, reads and bind groups of steps with many components, and how long a change
+ * of the frozen set takes.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  adamW,
+  add,
+  chain,
+  clipByGlobalNorm,
+  defineTraining,
+  type FreezePolicy,
+  matmul,
+  mean,
+  multiply,
+  type Tensor,
+  tensor,
+} from "@firn/train";
+import { record } from "@firn/train/policies";
+import type { Json, Look } from "../../core/policy.ts";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { scheduled } from "./tiny.ts";
+
+const gpu = await openTestGpu();
+Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
+
+/** As many components as MiniLM-L6 with a head has. */
+const MANY = 54;
+type Layers = { readonly layers: { readonly [name: string]: { readonly weight: Tensor } } };
+
+const values = (seed: number): Tensor =>
+  tensor(Float32Array.from({ length: 16 }, (_, i) => Math.sin(seed + i * 1.7) / 2), [4, 4]);
+
+function loss({ layers }: Layers, { x }: { readonly x: Tensor }): Tensor {
+  // Beside each other: a chain of so many would be slow to compile.
+  const all = Object.values(layers).map(({ weight }) => matmul(x, weight));
+  return all.map((y) => mean(multiply(y, y))).reduce((a, b) => add(a, b));
+}
+
+/** What the steps after the first look took, by what was counted. */
+async function countsOf(
+  policy: FreezePolicy<Json> | undefined,
+  { steps = 9 }: { readonly steps?: number } = {},
+) {
+  const training = defineTraining(gpu, loss, {
+    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-3 })),
+    ...policy && { policy },
+    steps,
+    lookEvery: 3,
+  });
+  const named = Array.from({ length: MANY }, (_, i) => [i, { weight: values(i) }] as const);
+  const params: Layers = { layers: Object.fromEntries(named) };
+  let state = await training.init(params);
+  const looks: Look[] = [], seen: { readonly submits: number; readonly bindGroups: number }[] = [];
+  while (!state.done) {
+    const { submits, bindGroups } = gpu.counts;
+    state = await training.next(state, { x: values(99) });
+    if (state.look !== null) looks.push(state.look);
+    seen.push({ submits: gpu.counts.submits - submits, bindGroups: gpu.counts.bindGroups - bindGroups });
+  }
+  const components = training.components().length;
+  training[Symbol.dispose]();
+  return { components, launches: state.cost!.launches, seen: seen.slice(3), looks };
+}
+
+Deno.test("steps that measure signals of 54 components submit once, a look once more, and bind nothing anew", async () => {
+  const plain = await countsOf(undefined);
+  assertEquals(plain.components, MANY);
+  assertEquals(plain.seen.map(({ submits }) => submits), [1, 1, 2, 1, 1, 2]);
+  for (const signals of [["gradNorm"], ["gradDelta", "benefit", "updateNorm"]] as const) {
+    const { seen, launches, looks } = await countsOf(record(...signals));
+    assertEquals(seen.map(({ submits }) => submits), [1, 1, 2, 1, 1, 2], `${signals}`);
+    // Two sides of what keeps the last gradient are bound in the first two steps.
+    assertEquals(seen.every(({ bindGroups }) => bindGroups === 0), true, `${signals}`);
+    assert(
+      signals.length > 1 || launches <= plain.launches + 2,
+      `${signals}: ${launches}, not ${plain.launches}`,
+    );
+    assertEquals(Object.keys(looks[0].readings[signals[0]]).length, MANY);
+  }
+});
+
+Deno.test("a look tells how long the last change of the frozen set took, and before any how long the first plan took", async () => {
+  const { looks } = await countsOf(scheduled([{ from: 3, frozen: ["layers.0"] }]));
+  const [first, second, third] = looks.map(({ changeMs }) => changeMs!);
+  assert(first > 0 && second > 0 && second !== first, `${first}, ${second}`);
+  assertEquals(third, second, "nothing changed since");
+});
