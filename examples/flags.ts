@@ -7,6 +7,7 @@
 import { FirnError, InputError } from "@firn/train";
 import { printError } from "./print.ts";
 import { InterruptedError } from "./signals.ts";
+import { noteWhy } from "./why_ended.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** One flag. */
@@ -319,7 +320,7 @@ export async function runMain(
     await main(Deno.args);
   } catch (error) {
     const { code, text } = failureOf(error, name);
-    if (text !== "") printError(text);
+    if (await noteWhy(text) && text !== "") printError(text);
     Deno.exit(code);
   }
 }

@@ -36,6 +36,8 @@ const TOGGLE = /^--(no-|unsafe-gpu$|help$)|^-h$/;
 const LAUNCHERS = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 /** The variable that names the library of MPI. */
 const LIBRARY = "FIRN_MPI_LIBRARY";
+/** The variable that names the file in which the first rank that fails says why. `./firn ranks` sets it, and prints it last. */
+export const WHY_VARIABLE = "FIRN_WHY";
 const HUB_VARIABLES = "HF_HUB_CACHE,HF_HUB_OFFLINE,HF_ENDPOINT,HF_TOKEN,HF_TOKEN_PATH";
 const HUB_HOSTS = ["*.huggingface.co", "*.hf.co"];
 /** Where large files are sent. */
@@ -62,14 +64,16 @@ export function planOf(
   const open = opener(command, machine);
   if (about.net === "hub") return { before: [], main: hubLaunch(command, args, open) };
   const needs = needsOf(command, all, open), { places } = open;
+  const library = mpiOf(command, machine), why = library === null ? undefined : machine.env(WHY_VARIABLE);
+  if (why !== undefined) { for (const list of [places.read, places.write]) list.push(why); }
   const read = needs.everything ? "--allow-read" : `--allow-read=${open.listOf(["."], places.read)}`;
   const hub = needs.everything || places.names.length > 0;
   const cache = hubPlaces(machine);
   const readHub = hub && !needs.everything ? `,${open.listOf([], [cache.HF_HUB_CACHE])}` : "";
   const { measures: nvidia, run } = about;
-  const library = mpiOf(command, machine);
   const env = [
     ...library === null ? [] : [LIBRARY, ...LAUNCHERS, ...RANK],
+    ...why === undefined ? [] : [WHY_VARIABLE],
     ...device === null ? [] : [DEVICE_VARIABLE],
     ...nvidia ? ["FIRN_NVIDIA"] : [],
     ...hub ? ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] : [],

@@ -7,6 +7,7 @@
 import { DataError, type Gpu, read, type TensorTree, type Training, type TrainingState } from "@firn/train";
 import { type Checkpoint, checkpointKeeper, removeCheckpoint } from "@firn/train/checkpoint";
 import { hostFileSystem, lockFolder, memoryFileSystem } from "@firn/train/data";
+import { RanksError } from "@firn/train/ranks";
 import {
   bytesText,
   change,
@@ -38,6 +39,7 @@ import type { Joined } from "./ranks.ts";
 import { catchSignals, InterruptedError } from "./signals.ts";
 import { survivingSteps } from "./surviving_steps.ts";
 import { watchedRun } from "./watched.ts";
+import { hasFailed } from "./why_ended.ts";
 
 /** A folder that one run has for itself, and its log. */
 export interface Run extends AsyncDisposable {
@@ -214,10 +216,9 @@ async function takeSteps<B extends TensorTree>(
   if (checkpoint === null && saves) await keeper.save(state);
   const bar = progress(flags.steps, { first: state.step, display: flags.progress });
   bar.update(state.step, ["compiling the training step"]);
-  let clockAt = performance.now(), looked = state.step;
-  using signals = catchSignals(command);
+  let clockAt = performance.now(), looked = state.step, memory = "";
+  using signals = catchSignals(command, { says: !joined });
   const begun = performance.now(), waits = { ms: 0 }, exchange = exchangePace();
-  let memory = "";
   // A run may have been interrupted once it was to end.
   const over = options.evaluations?.begin(log.lines) ?? false;
   const states = over ? [] : survivingSteps(training, state, {
@@ -284,8 +285,10 @@ async function takeSteps<B extends TensorTree>(
     else if (saves) await keeper.after(state);
     if (ends) {
       bar.end();
-      const saved = averaged ? "the last checkpoint of all ranks stays" : `step ${state.step} is saved`;
-      throw new InterruptedError(signal, `${saved}: go on with --resume ${folder}`);
+      const saved = averaged ? "the last checkpoint of all ranks stays" : `step ${state.step} is saved`,
+        mend = `${saved}: go on with --resume ${folder}`;
+      if (await hasFailed()) throw new RanksError(`Cannot go on as another rank failed; ${mend}`);
+      throw new InterruptedError(signal, mend);
     }
     if (stop) break;
   }

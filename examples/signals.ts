@@ -57,15 +57,17 @@ export function onEndSignal(stop: () => void): Disposable {
  * Catches SIGINT and SIGTERM: the first is for the run to notice, the second exits at once.
  *
  * @param name The command, before what is printed
+ * @param options `says`: whether it is said at once that the step is finished; of ranks, whose launcher also sends a signal where one
+ * of them fails, only what comes of it is
  * @returns Which signal came
  */
-export function catchSignals(name: string): SignalCatcher {
+export function catchSignals(name: string, { says }: { readonly says: boolean }): SignalCatcher {
   let first: SignalName | null = null;
   const handlers = endSignals().map((by) => {
     const handler = (): void => {
       if (first !== null) Deno.exit(EXIT_CODES[by]);
       first = by;
-      printError(`\n${name}: ${by}: finishes the step and saves; a second signal exits at once`);
+      if (says) printError(`\n${name}: ${by}: finishes the step and saves; a second signal exits at once`);
     };
     Deno.addSignalListener(by, handler);
     return [by, handler] as const;

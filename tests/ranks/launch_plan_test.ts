@@ -48,3 +48,16 @@ Deno.test("a rank reads the variables that tell its number, and no other of its 
   const own = names.slice("--allow-env=".length).split(",");
   assertEquals(own.toSorted(), [LIBRARY_VARIABLE, ...LAUNCHER_VARIABLES].toSorted());
 });
+
+Deno.test("a rank may write the file that says why it ends, and no other of its folder", () => {
+  const started = { OMPI_COMM_WORLD_SIZE: "2", FIRN_MPI_LIBRARY: "/lib/mpi.so", FIRN_WHY: "/tmp/a/why" };
+  const flags = flagsOf("finetune", started);
+  const listOf = (name: string): string[] =>
+    flags.find((flag) => flag.startsWith(name))!.slice(name.length).split(",");
+  for (const name of ["--allow-read=", "--allow-write="]) {
+    assertEquals(listOf(name).includes("/tmp/a/why"), true);
+  }
+  assertEquals(listOf("--allow-env=").includes("FIRN_WHY"), true);
+  // Whoever has it without a launcher.
+  assertEquals(flagsOf("finetune", { FIRN_WHY: "/tmp/a/why" }), flagsOf("finetune"));
+});
