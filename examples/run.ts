@@ -13,6 +13,7 @@ import {
   change,
   componentsLine,
   endingText,
+  exchangePace,
   freezeText,
   memoryText,
   openLog,
@@ -32,7 +33,6 @@ import { loggerOf, type ObserveFlags } from "./observe_flags.ts";
 import { print } from "./print.ts";
 import { clock, frozenText, progress, rateText } from "./progress.ts";
 import { quoted } from "./sample.ts";
-import { exchangePace } from "./exchange_pace.ts";
 import { extraOf, type RunRequest, type RunTable } from "./saved_flags.ts";
 import { lostRun } from "./lost_run.ts";
 import type { Joined } from "./ranks.ts";

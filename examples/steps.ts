@@ -19,6 +19,7 @@ import {
 } from "@firn/train";
 import { hostFileSystem, lockFolder } from "@firn/train/data";
 import {
+  bytesText,
   freezeText,
   logged,
   openLog,
@@ -148,6 +149,8 @@ export async function openSteps(
         if (stop) break;
       }
       bar.end();
+      const sent = state.cost?.exchanged;
+      if (sent !== undefined) print(`exchanged   ${bytesText(sent)} a step by each rank`);
       const { saved, told } = await evaluations?.finish(state) ?? { saved: state, told: state };
       ending = told.ending;
       return { ...saved, params: await keptWeights(gpu, { training, state: saved }) };

@@ -38,8 +38,9 @@ export function flopText(flops: number): string {
   return `${scaled(flops)}FLOP`;
 }
 
-/** Bytes, `"212 MiB"`, `"4.45 GiB"`. */
+/** Bytes, `"23 KiB"`, `"212 MiB"`, `"4.45 GiB"`. */
 export function bytesText(bytes: number): string {
+  if (0 < bytes && bytes < 2 ** 20) return `${Math.ceil(bytes / 2 ** 10)} KiB`;
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 

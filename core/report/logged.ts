@@ -6,6 +6,7 @@
 
 import type { Training, TrainingState } from "../train/types.ts";
 import type { TensorTree } from "../tree.ts";
+import { exchangePace } from "./exchange_pace.ts";
 import { type Logger, logLines, recorder } from "./logger.ts";
 import { componentsLine, type RunLog, stepLines } from "./run_log.ts";
 import type { Line } from "./types.ts";
@@ -63,6 +64,7 @@ export async function* logged<P extends TensorTree>(
   };
   let told = log?.lines.some(({ kind }) => kind === "components") ?? false;
   const clock = (): number => performance.now() - apart();
+  const exchange = exchangePace();
   let clockAt = clock(), looked: number | null = null;
   for await (const state of states) {
     looked ??= state.step - 1;
@@ -70,11 +72,13 @@ export async function* logged<P extends TensorTree>(
       await add([componentsLine(training)]);
       told = true;
     }
+    exchange.add(state.exchange);
     if (state.look !== null) {
       const stepMs = (clock() - clockAt) / (state.step - looked);
       const batches = training?.accumulate ?? 1;
       await add(stepLines(state as TrainingState<object>, {
         stepMs,
+        ...exchange.take(),
         ...tokens !== undefined && { tokensPerSecond: Math.round(batches * tokens / stepMs * 1000) },
         ...memory !== undefined && { memoryBytes: memory() },
       }));

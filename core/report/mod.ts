@@ -43,6 +43,7 @@ export {
   memoryText,
   percent,
 } from "./cost_text.ts";
+export { type ExchangePace, exchangePace } from "./exchange_pace.ts";
 export { explain } from "./explain.ts";
 export { type Forecast, type FreezeSavings, freezeSavings } from "./freeze_savings.ts";
 export { freezeLegend } from "./freeze_legend.ts";

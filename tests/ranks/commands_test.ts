@@ -6,6 +6,7 @@
 
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { flatten, type Gpu, openGpu, type Ranks, read, scan } from "@firn/train";
+import { logged, type LogRecord } from "@firn/train/report";
 import { digitTraining, MODELS } from "../../examples/digits.ts";
 import { digitBatches, PIXELS } from "../../examples/digits_data.ts";
 import { averagedLooks, EXCHANGE_FLAGS, exchangeOf } from "../../examples/exchange_flags.ts";
@@ -27,8 +28,8 @@ const GIVEN = {
   "outer-momentum": 0,
 } as const;
 
-/** Trains as `digits` does; returns the first weights after each step that has a look. */
-async function walk(gpu: Gpu, ranks: Ranks): Promise<Record<number, number[]>> {
+/** Trains as `digits` does; returns some weights after each step but the first, and what was logged of exchanges. */
+async function walk(gpu: Gpu, ranks: Ranks) {
   const flags = { ...GIVEN, wire: EXCHANGE_FLAGS.wire.fallback, steps: STEPS };
   using training = digitTraining(gpu, MODELS.mlp, {
     ...{ steps: STEPS, rate: 0.01, ranks, exchange: exchangeOf(flags) },
@@ -36,18 +37,20 @@ async function walk(gpu: Gpu, ranks: Ranks): Promise<Record<number, number[]>> {
   });
   const joined = { ranks } as NonNullable<Parameters<typeof shareOf>[1]>;
   const batches = shareOf(digitBatches(DIGITS, { batch: 4, seed: 0 }).from(1), joined);
-  const seen: Record<number, number[]> = {};
-  for await (const state of scan(training, await training.init(MODELS.mlp.init(0)), batches)) {
+  const seen: Record<number, number[]> = {}, records: LogRecord[] = [];
+  const states = scan(training, await training.init(MODELS.mlp.init(0)), batches);
+  for await (const state of logged(states, { logger: (all) => void records.push(...all) })) {
     const [first] = flatten(state.params).values();
     if (state.step > 1) seen[state.step] = [...(await read(gpu, first)).subarray(0, 50)];
   }
-  return seen;
+  return { seen, exchanges: records.map(({ numbers }) => numbers["train/exchange_ms"]) };
 }
 
 Deno.test("digits on ranks that average have the same weights after an average, and others in between", async () => {
   await using gpu = await openGpu({ tune: false });
   const [a, b] = await Promise.all(ranksInProcess(2).map((ranks) => walk(gpu, ranks)));
-  assertEquals(Object.keys(a), ["2", "3", "4"]);
-  assertNotEquals(a[2], b[2]);
-  assertEquals([a[3], a[4]], [b[3], b[4]]);
+  assertEquals(Object.keys(a.seen), ["2", "3", "4"]);
+  assertNotEquals(a.seen[2], b.seen[2]);
+  assertEquals([a.seen[3], a.seen[4]], [b.seen[3], b.seen[4]]);
+  assertEquals(a.exchanges.map((ms) => ms > 0), [true, true, true, true]);
 });

@@ -27,7 +27,7 @@ import { gradientExchange } from "../../core/train/step/exchange.ts";
 import { fingerprint } from "../../core/fingerprint.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buffers.ts";
 import { readBuffers } from "../../core/runtime/readback.ts";
-import { exchangePace } from "../../examples/exchange_pace.ts";
+import { exchangePace } from "@firn/train/report";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { ranksInProcess } from "./in_process.ts";
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { ExchangeTime } from "@firn/train";
-import type { StepLine } from "@firn/train/report";
+import type { ExchangeTime } from "../train/parameter_exchange.ts";
+import type { StepLine } from "./types.ts";
 
 /** Collects the exchanges of steps. */
 export interface ExchangePace {
@@ -15,7 +15,22 @@ export interface ExchangePace {
   take(): Pick<StepLine, "exchangeMs" | "exchangeWaitedMs">;
 }
 
-/** Makes one, empty at first. */
+/**
+ * Collects how long ranks take to exchange, for the lines of steps.
+ *
+ * @returns What collects, empty at first
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { exchangePace } from "@firn/train/report";
+ *
+ * const pace = exchangePace();
+ * for (const waitedMs of [1, 2]) pace.add({ ms: 4, waitedMs });
+ * assertEquals(pace.take(), { exchangeMs: 4, exchangeWaitedMs: 1.5 });
+ * assertEquals(pace.take(), {});
+ * ```
+ */
 export function exchangePace(): ExchangePace {
   let steps = 0, ms = 0, waitedMs = 0;
   return {
