@@ -56,6 +56,24 @@ const SURVIVAL = {
   MPIX_Comm_shrink: { parameters: ["usize", "buffer"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
+/** Functions by which ranks of one host share memory: of MPI, and of the C library where its barriers work across processes. */
+const WINDOW = {
+  MPI_Comm_split: { parameters: ["usize", "i32", "i32", "buffer"], result: "i32", nonblocking: true },
+  MPI_Win_allocate_shared: {
+    parameters: ["usize", "i32", "usize", "usize", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  MPI_Win_shared_query: { parameters: ["usize", "i32", "buffer", "buffer", "buffer"], result: "i32" },
+  MPI_Win_free: { parameters: ["buffer"], result: "i32", nonblocking: true },
+  /** Returns its first argument: the address of a buffer. */
+  memcpy: { parameters: ["buffer", "buffer", "usize"], result: "usize" },
+  madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
+  pthread_barrierattr_init: { parameters: ["buffer"], result: "i32" },
+  pthread_barrierattr_setpshared: { parameters: ["buffer", "i32"], result: "i32" },
+  pthread_barrier_init: { parameters: ["usize", "buffer", "u32"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
 /** Functions of the C library, which a library of MPI depends on, so that they are found in it. */
 const LOADER = {
   dlopen: { parameters: ["buffer", "i32"], result: "usize" },
@@ -79,8 +97,13 @@ export interface MpiConstants {
   readonly typeShared: number;
 }
 
+/** Functions by which ranks of one host share memory. */
+export type WindowCalls = Deno.DynamicLibrary<typeof WINDOW>["symbols"];
+
 /** An open library of MPI. */
 export interface Mpi {
+  /** Where it is. */
+  readonly path: string;
   /** Its version in its own words, such as `Open MPI v4.1.4`. */
   readonly version: string;
   /** Its functions. */
@@ -89,6 +112,8 @@ export interface Mpi {
   readonly constants: MpiConstants;
   /** How ranks go on without one that died; null where it cannot. */
   readonly survival: Deno.DynamicLibrary<typeof SURVIVAL>["symbols"] | null;
+  /** How ranks of one host share memory; null where they cannot. */
+  readonly window: WindowCalls | null;
 }
 
 /** MPICH 3.1 and later, Intel MPI, MVAPICH: the common binary interface of these. */
@@ -142,7 +167,9 @@ export function loadMpi(path: string): Mpi {
   const version = new TextDecoder().decode(text.subarray(0, length[0])).replace(/\0.*$/s, "").trim();
   const name = version.split("\n")[0].replace(/,? *(package|ident|repo).*$/i, "").trim();
   const survival = has(deno, path, "MPIX_Comm_shrink") ? opened(deno, path, SURVIVAL).symbols : null;
-  return { version: name, call, constants: constantsOf(deno, path, version), survival };
+  const isShared = ["MPI_Win_allocate_shared", "pthread_barrier_init"].every((name) => has(deno, path, name));
+  const window = isShared ? opened(deno, path, WINDOW).symbols : null;
+  return { path, version: name, call, constants: constantsOf(deno, path, version), survival, window };
 }
 
 /** What a library calls its handles. */

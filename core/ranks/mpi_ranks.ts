@@ -10,6 +10,8 @@ import type { Mpi } from "../host/load_mpi.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
 import type { Ranks } from "../train/ranks.ts";
+import { LEAST_SHARED, sharedSum } from "./shared_sum.ts";
+import { openWindow, type SharedWindow } from "./shared_window.ts";
 import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
 /** Elements of one call of those that are cut: MPI counts in 32 bits. */
@@ -51,6 +53,10 @@ export function mpiRanks(
   const group = survivor ?? { group: all },
     queue = callQueue({ seconds, all, watch, survivor }),
     { next } = queue;
+  // Lanes call MPI at a time, and a window outlives no rank.
+  const shared = watch !== null && !survive && local.size > 1
+    ? lazyWindow(() => openWindow(mpi, { all, local, check: (what, code) => check(mpi, what, code) }))
+    : null;
   let closed = false;
   const abort = (code: number): never => {
     call.MPI_Abort(world, code);
@@ -70,6 +76,7 @@ export function mpiRanks(
     local: { rank: local.rank, size: local.size },
     engine: version,
     ...exchangeOf(mpi, { group, next }),
+    ...sumsOf(mpi, { group, next, shared }),
     gradients: gradientExchange,
     ...survivor !== null && { survival: { lost: survivor.lost, goOn: queue.goOn } },
     abort,
@@ -83,6 +90,7 @@ export function mpiRanks(
           return false;
         });
       }
+      await shared?.close();
       closed = true;
       check(mpi, "close", call.MPI_Finalize());
     },
@@ -129,31 +137,70 @@ function stale(what: string): RanksLostError {
   );
 }
 
-/** The calls that carry data. */
-function exchangeOf(
+/** Shared memory of ranks of a host, which is opened when it is needed first. */
+interface LazyWindow {
+  open(): Promise<SharedWindow | null>;
+  /** Frees it where it was opened. */
+  close(): Promise<void>;
+}
+
+function lazyWindow(open: () => Promise<SharedWindow | null>): LazyWindow {
+  let opened: Promise<SharedWindow | null> | null = null;
+  return {
+    open: () => opened ??= open(),
+    close: async () => await (await opened)?.close(),
+  };
+}
+
+/** What calls need. */
+interface Calls {
+  /** The ranks that are left. */
+  readonly group: { readonly group: Group };
+  readonly next: Next;
+}
+
+/** Makes one call of MPI: nothing else may hold its arguments until it ends. */
+function caller(
   mpi: Mpi,
-  { group, next }: { readonly group: { readonly group: Group }; readonly next: Next },
-): Pick<Ranks, "sum" | "allToAll" | "gather" | "broadcast"> {
-  const { call, constants: { byte, float, inPlace, sum } } = mpi;
-  /** Arguments of the call that is on its way: nothing else may hold them until it ends. */
+): (what: string, code: Promise<number>, ...buffers: readonly object[]) => Promise<void> {
   const held = new Set<object>();
-  const done = async (what: string, code: Promise<number>, ...buffers: readonly object[]): Promise<void> => {
+  return async (what, code, ...buffers) => {
     for (const buffer of buffers) held.add(buffer);
     const result = await code.finally(() => held.clear());
     check(mpi, what, result);
   };
+}
+
+/** Sums over the ranks: of large data through shared memory where a host has several ranks, of other data by messages. */
+function sumsOf(
+  mpi: Mpi,
+  { group, next, shared }: Calls & { readonly shared: LazyWindow | null },
+): Pick<Ranks, "sum" | "sumInto"> {
+  const { call, constants: { float, inPlace, sum } } = mpi, done = caller(mpi);
+  const refusal = (what: string, code: number): void => check(mpi, what, code);
+  const add = async (data: Float32Array, sums: Float32Array): Promise<void> => {
+    const window = data.byteLength < LEAST_SHARED ? null : await shared?.open() ?? null;
+    for (let from = 0; from < data.length; from += MOST) {
+      const part = data.subarray(from, from + MOST), into = sums.subarray(from, from + MOST);
+      if (window !== null) {
+        await sharedSum(window, { mpi, check: refusal, data: part, sums: into });
+        continue;
+      }
+      const code = call.MPI_Allreduce(inPlace, part, part.length, float, sum, group.group.handle);
+      await done("sum", code, part);
+      if (sums !== data) into.set(part);
+    }
+  };
   return {
-    sum: (data) =>
-      next("sum", async () => {
-        for (let from = 0; from < data.length; from += MOST) {
-          const part = data.subarray(from, from + MOST);
-          await done(
-            "sum",
-            call.MPI_Allreduce(inPlace, part, part.length, float, sum, group.group.handle),
-            part,
-          );
-        }
-      }),
+    sum: (data) => next("sum", () => add(data, data)),
+    ...shared !== null && { sumInto: (data, sums) => next("sum", () => add(data, sums)) },
+  };
+}
+
+/** The other calls that carry data. */
+function exchangeOf(mpi: Mpi, { group, next }: Calls): Pick<Ranks, "allToAll" | "gather" | "broadcast"> {
+  const { call, constants: { byte } } = mpi, done = caller(mpi);
+  return {
     allToAll(data) {
       const { size } = group.group, part = data.length / size, result = new Uint8Array(data.length);
       if (!Number.isInteger(part)) {

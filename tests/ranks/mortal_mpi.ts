@@ -189,5 +189,5 @@ function libraryOf(
     },
   };
   const constants = { threadSerialized: 2, threadMultiple: 3, world: 0n };
-  return { version: "fake MPI", call, constants, survival } as unknown as Mpi;
+  return { version: "fake MPI", call, constants, survival, window: null } as unknown as Mpi;
 }

@@ -28,3 +28,17 @@ Deno.test("bytes that MPI cannot count in 32 bits are refused on all ranks, whic
   );
   assertThrows(() => all[0].allToAll(large), InputError, "a part must have 2147483647 bytes at most");
 });
+
+Deno.test("ranks that get no memory to share add up large data by messages, in other memory, too", async () => {
+  const window = { MPI_Win_allocate_shared: () => Promise.resolve(17) };
+  const all = mortalMpi({ size: 2, threads: true })
+    .map((mpi) => mpiRanks({ ...mpi, window } as unknown as typeof mpi, { seconds: 20 }));
+  const items = 2 ** 18, sums = all.map(() => new Float32Array(items));
+  await Promise.all(all.map(async (ranks) => {
+    await ranks.sumInto!(new Float32Array(items).fill(ranks.rank + 1), sums[ranks.rank]);
+    const values = new Float32Array(items).fill(ranks.rank + 2);
+    await ranks.sum(values);
+    assertEquals([values[0], values.at(-1)], [5, 5]);
+  }));
+  assertEquals(sums.map((values) => [values[0], values.at(-1)]), [[3, 3], [3, 3]]);
+});

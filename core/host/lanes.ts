@@ -1,0 +1,160 @@
+/**
+ * Threads that move bytes between memory of this process and a window that it shares with others of its host, and add them up there.
+ *
+ * Each thread is a lane: it works on its own part of the bytes, and waits for the same lane of the other processes only, at a barrier
+ * of the C library, which lies in the window. So the thread that trains is asked once for any number of bytes, and may be busy
+ * meanwhile. A lane calls functions of the library of MPI and of the C library, on which that depends, and needs no other permission.
+ *
+ * @module
+ */
+
+/** Functions that a lane calls; the addresses are numbers. */
+const FUNCTIONS = {
+  memcpy: { parameters: ["usize", "usize", "usize"], result: "void" },
+  pthread_barrier_wait: { parameters: ["usize"], result: "i32" },
+  MPI_Reduce_local: { parameters: ["usize", "usize", "i32", "usize", "usize"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The window as a process sees it, and what a lane must know. */
+export interface LaneWindow {
+  /** Path of the library of MPI. */
+  readonly library: string;
+  /** Number of this process among those of the window. */
+  readonly rank: number;
+  /** Addresses of the parts of all processes. */
+  readonly segments: readonly number[];
+  /** Bytes of a slot at a time. In each part, a lane has two halves, with a slot for each process. */
+  readonly piece: number;
+  /** Addresses of the barriers, one for each lane. */
+  readonly barriers: readonly number[];
+  /** The type `MPI_FLOAT` and the operation `MPI_SUM`. */
+  readonly float: bigint;
+  readonly sum: bigint;
+}
+
+/**
+ * What lanes do, piece by piece: put bytes into the window, add up one slot over all processes, and take bytes out. All processes
+ * give the same `lengths`, and put, add up and take alike. Addresses are numbers.
+ */
+export interface LaneJob {
+  /** Bytes of each slot. */
+  readonly lengths: readonly number[];
+  /** What goes into this process's part, and into which slot. */
+  readonly puts: readonly { readonly slot: number; readonly from: number }[];
+  /**
+   * Adds up the slot of this process's number over all, in the order of their numbers, in the part of the first: each process adds
+   * one slot up. `from` has its own values, and `into` gets the sums; both are of whole slots.
+   */
+  readonly sum?: { readonly from: number; readonly into?: number };
+  /** What is copied out: a slot of a process's part. */
+  readonly takes: readonly { readonly of: number; readonly slot: number; readonly to: number }[];
+}
+
+/** Some lanes. */
+export interface Lanes {
+  /**
+   * Does a job, on all lanes or the first few, which must be as many on all processes.
+   *
+   * @param job The job; what its addresses point to must live until it ends
+   * @param lanes How many lanes do it
+   * @returns The first code that is no success, of MPI or of the C library; 0 where there is none
+   */
+  run(job: LaneJob, lanes: number): Promise<number>;
+  /** Ends the threads. */
+  stop(): void;
+}
+
+/**
+ * Starts lanes. They do not keep the process alive.
+ *
+ * @param window The window, with a barrier for each lane
+ * @returns The lanes
+ */
+export async function startLanes(window: LaneWindow): Promise<Lanes> {
+  const { Worker } = await import("node:worker_threads");
+  // A program in a text needs no permission to read a file, and is there in a bundle, too.
+  const program =
+    `const { parentPort, workerData } = require("node:worker_threads");(${lane})(parentPort, workerData)`;
+  const workers = window.barriers.map((_, number) => {
+    const worker = new Worker(program, { eval: true, workerData: { window, number, functions: FUNCTIONS } });
+    worker.unref();
+    return worker;
+  });
+  return {
+    async run(job, lanes) {
+      const codes = await Promise.all(
+        workers.slice(0, lanes).map((worker) =>
+          new Promise<number>((resolve, reject) => {
+            const end = (settle: () => void) => {
+              worker.off("message", answered);
+              worker.off("error", failed);
+              settle();
+            };
+            const answered = (code: number): void => end(() => resolve(code));
+            const failed = (error: unknown): void => end(() => reject(error));
+            worker.on("message", answered);
+            worker.on("error", failed);
+            worker.postMessage({ job, lanes });
+          })
+        ),
+      );
+      return codes.find((code) => code !== 0) ?? 0;
+    },
+    stop() {
+      for (const worker of workers) worker.terminate();
+    },
+  };
+}
+
+/** Where a lane hears what to do. */
+interface Port {
+  on(event: "message", heard: (message: { readonly job: LaneJob; readonly lanes: number }) => void): void;
+  postMessage(code: number): void;
+}
+
+/** The program of a lane. It is a text to its thread: it may use nothing that it does not declare. */
+function lane(
+  port: Port,
+  { window, number, functions }: {
+    readonly window: LaneWindow;
+    readonly number: number;
+    readonly functions: typeof FUNCTIONS;
+  },
+): void {
+  const { rank, segments, piece, barriers, float, sum: add } = window, size = segments.length, line = 64;
+  const { symbols: call } = Deno.dlopen(window.library, functions);
+  const copy = (to: number, from: number, bytes: number): void =>
+    call.memcpy(BigInt(to), BigInt(from), BigInt(bytes));
+  const half = size * piece;
+  let round = 0, code = 0;
+  /** Waits for the others; one of them is told so by a number below 0. */
+  const meet = (): void => {
+    code ||= Math.max(0, call.pthread_barrier_wait(BigInt(barriers[number])));
+  };
+  const work = ({ lengths, puts, sum, takes }: LaneJob, lanes: number): void => {
+    const longest = Math.max(...lengths), share = Math.ceil(longest / lanes / line) * line;
+    const end = Math.min(longest, (number + 1) * share);
+    for (let at = number * share; at < end; at += piece, round++) {
+      const place = (of: number, slot: number): number =>
+        segments[of] + (2 * number + round % 2) * half + slot * piece;
+      const bytes = (slot: number): number => Math.max(0, Math.min(piece, end - at, lengths[slot] - at));
+      for (const { slot, from } of puts) copy(place(rank, slot), from + at, bytes(slot));
+      meet();
+      if (sum !== undefined) {
+        const sums = place(0, rank), count = bytes(rank) / 4;
+        for (let r = 1; r < size; r++) {
+          const values = r === rank ? sum.from + at : place(r, rank);
+          code ||= call.MPI_Reduce_local(BigInt(values), BigInt(sums), count, float, add);
+        }
+        if (sum.into !== undefined) copy(sum.into + at, sums, bytes(rank));
+        if (takes.length > 0) meet();
+      }
+      for (const { of, slot, to } of takes) copy(to + at, place(of, slot), bytes(slot));
+    }
+  };
+  port.on("message", ({ job, lanes }) => {
+    code = 0;
+    work(job, lanes);
+    port.postMessage(code);
+  });
+}

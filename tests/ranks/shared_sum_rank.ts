@@ -1,0 +1,126 @@
+/**
+ * One rank of tests/ranks/shared_sum_test.ts: `shared_sum_rank.ts sums` compares sums with those of one process, `shared_sum_rank.ts
+ * dies` waits for a rank that dies. Rank 0 prints.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { RanksError } from "@firn/train/ranks";
+import { loadMpi, type Mpi } from "../../core/host/load_mpi.ts";
+import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
+import { sharedSum } from "../../core/ranks/shared_sum.ts";
+import { openWindow, type SharedWindow } from "../../core/ranks/shared_window.ts";
+import type { Group } from "../../core/ranks/survival.ts";
+
+/** One value that goes by a message; all that make a MiB; not a multiple of anything. */
+const SIZES = [1, 2 ** 18, 300_001];
+/** A window that is smaller than these, and one of the usual size. */
+const SMALL = 2 ** 19, USUAL = 2 ** 25;
+
+const mpi = loadMpi(Deno.env.get("FIRN_MPI_LIBRARY")!), { call, constants: { world } } = mpi;
+const dies = Deno.args[0] === "dies",
+  ranks = mpiRanks(mpi, { seconds: dies ? 1.5 : 60 }),
+  { rank, size } = ranks;
+const all: Group = { handle: world, rank, size };
+
+function say(text: string): void {
+  if (rank === 0) console.log(text);
+}
+
+function check(what: string, code: number): void {
+  assertEquals(code, 0, what);
+}
+
+/** Values of a rank, whose sums depend on their order; few are whole numbers, as MPI adds them up in an order of its own. */
+function valuesOf(items: number, rank: number): Float32Array {
+  if (items < 100) return new Float32Array(items).map((_, i) => 3 * i + rank);
+  let state = 12_345 + rank;
+  return new Float32Array(items).map(() =>
+    (state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0) / 2 ** 31
+  );
+}
+
+function added(parts: readonly Float32Array[]): Float32Array {
+  const sums = parts[0].slice();
+  for (const part of parts.slice(1)) for (let i = 0; i < sums.length; i++) sums[i] += part[i];
+  return sums;
+}
+
+/** Whether values have the same bits; it is told where they begin to differ. */
+function assertSame(values: Float32Array, expected: Float32Array, what: string): void {
+  const at = values.findIndex((value, i) => !Object.is(value, expected[i]));
+  assert(at < 0, `${what}, rank ${rank}: ${values[at]} at ${at} of ${values.length}, not ${expected[at]}`);
+}
+
+/** Opens a window as if ranks were on some hosts. */
+async function onHosts(hostOf: (rank: number) => number, own: Mpi = mpi): Promise<SharedWindow | null> {
+  const handle = new BigUint64Array(1), number = new Int32Array(1);
+  check("split", await mpi.window!.MPI_Comm_split(world, hostOf(rank), rank, handle));
+  call.MPI_Comm_rank(handle[0], number);
+  const ofHost = Array.from({ length: size }, (_, r) => hostOf(r)).filter((host) => host === hostOf(rank));
+  const local: Group = { handle: handle[0], rank: number[0], size: ofHost.length };
+  return await openWindow(own, { all, local, check, bytes: SMALL });
+}
+
+async function sums(): Promise<void> {
+  for (const items of size === 2 ? [...SIZES, USUAL / 4 / size + 1001] : SIZES) {
+    const parts = Array.from({ length: size }, (_, r) => valuesOf(items, r)), expected = added(parts);
+    const place = parts[rank].slice(), into = new Float32Array(items);
+    await ranks.sum(place);
+    assertSame(place, expected, "sum");
+    await ranks.sumInto!(parts[rank], into);
+    assertSame(into, expected, "sumInto");
+  }
+  await smallWindows();
+  const refused = await onHosts((r) => Math.min(r, 1));
+  if (size > 2) assertEquals(refused, null);
+  // One rank gets no memory.
+  const failing = rank === 1
+    ? {
+      ...mpi.window!,
+      MPI_Win_allocate_shared: async (
+        ...all: Parameters<NonNullable<Mpi["window"]>["MPI_Win_allocate_shared"]>
+      ) => {
+        await mpi.window!.MPI_Win_allocate_shared(...all);
+        return 17;
+      },
+    }
+    : mpi.window;
+  assertEquals(await onHosts(() => 0, { ...mpi, window: failing }), null);
+  await ranks.close();
+  say(`${size} ranks agree`);
+}
+
+/** One host, and two hosts of two ranks, where each adds up its own first, through a window smaller than the data. */
+async function smallWindows(): Promise<void> {
+  const hosts = size === 4 ? 2 : 1, ofHost = size / hosts;
+  const window = await onHosts((r) => Math.floor(r / ofHost));
+  for (const items of SIZES) {
+    const parts = Array.from({ length: size }, (_, r) => valuesOf(items, r));
+    const expected = added(
+      Array.from({ length: hosts }, (_, h) => added(parts.slice(h * ofHost, (h + 1) * ofHost))),
+    );
+    const into = new Float32Array(items);
+    await sharedSum(window!, { mpi, check, data: parts[rank].slice(), sums: into });
+    assertSame(into, expected, "through a small window");
+    await sharedSum(window!, { mpi, check, data: parts[rank], sums: parts[rank] });
+    assertSame(parts[rank], expected, "in place through a small window");
+  }
+  await window!.close();
+}
+
+/** Rank 1 does not come, and dies while the lanes of the others wait for it. */
+async function waits(): Promise<void> {
+  const data = new Float32Array(2 ** 20);
+  await ranks.sum(data);
+  if (rank === 1) {
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    Deno.kill(Deno.pid, "SIGKILL");
+  }
+  const { message } = await assertRejects(() => ranks.sum(data), RanksError);
+  say(message);
+  await new Promise((resolve) => setTimeout(resolve, 60_000));
+}
+
+await (dies ? waits() : sums());
