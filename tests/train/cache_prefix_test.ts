@@ -120,6 +120,26 @@ Deno.test("cachePrefix changes no bit with the kernels of a GPU, where products 
   ]);
 });
 
+Deno.test("cachePrefix changes no bit where values are larger than a binding: commands copy their rows", async () => {
+  const limits = { maxStorageBufferBindingSize: SAMPLE }, made: string[] = [];
+  const watched = new Proxy(gpu.device, {
+    get: (device, key) => {
+      if (key === "limits") return { ...limits, maxBufferSize: device.limits.maxBufferSize };
+      const value = Reflect.get(device, key, device);
+      if (key === "createBindGroup") {
+        return (descriptor: GPUBindGroupDescriptor) => {
+          made.push(descriptor.label ?? "");
+          return device.createBindGroup(descriptor);
+        };
+      }
+      return typeof value === "function" ? value.bind(device) : value;
+    },
+  });
+  const { launches, bits } = await run({ cachePrefix: true }, { ...gpu, device: watched });
+  assertEquals([bits, short(launches).length], [plain.bits, 6]);
+  assertEquals(made.filter((label) => label === "copy rows"), []);
+});
+
 Deno.test("cachePrefix keeps at most the given bytes: the samples that came first, without a change of bits", async () => {
   const { launches, kept, bits } = await run({ cachePrefix: { bytes: 5 * SAMPLE + SAMPLE / 2 } });
   assertEquals(bits, plain.bits);

@@ -20,9 +20,8 @@ import type { Spec } from "../../spec.ts";
 import type { Leaves, Path } from "../../tree.ts";
 import { PREFIX_BYTES } from "../options.ts";
 import type { CachedPrefix } from "../types.ts";
+import { type CacheLayout, layoutOf, prefixCopier } from "./prefix_copies.ts";
 
-/** Largest size of a buffer, unless one sample needs more. Buffers are made as samples come. */
-const PAGE = 2 ** 24;
 /** Why a cache is empty before the first step. */
 const EMPTY = "no step was taken that could fill it";
 
@@ -58,12 +57,13 @@ export interface PrefixCache {
  */
 export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }): PrefixCache {
   const most = options === true ? PREFIX_BYTES : options.bytes;
-  const slots = new Map<string, number>(), pages: GPUBuffer[] = [];
+  const slots = new Map<string, number>(), pages: GPUBuffer[] = [], copier = prefixCopier(gpu);
   let known: { readonly plan: Plan; readonly prefix: Prefix; readonly owner: object } | null = null;
   let reason: string | null = EMPTY;
 
   function clear(): void {
     for (const page of pages.splice(0)) destroyBuffer(page);
+    copier.clear();
     slots.clear();
     known = null;
     reason = EMPTY;
@@ -111,7 +111,7 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
       });
       return {
         skip,
-        encode: (encoder) => encodeCopies(encoder, { recording, prefix, layout, pages, rows, load: skip }),
+        encode: (encoder) => copier.encode(encoder, { recording, prefix, layout, pages, rows, load: skip }),
       };
     },
     clear,
@@ -122,46 +122,6 @@ export function prefixCache(gpu: Gpu, options: true | { readonly bytes: number }
       reason,
     }),
   };
-}
-
-/** How samples lie in the pages of a cache. */
-interface CacheLayout {
-  /** Bytes of a sample. */
-  readonly bytes: number;
-  /** Samples that the cache has room for. */
-  readonly room: number;
-  /** Samples in a page. */
-  readonly perPage: number;
-}
-
-function layoutOf({ kept }: Prefix, most: number): CacheLayout {
-  const bytes = sampleBytes(kept), room = Math.floor(most / bytes);
-  return { bytes, room, perPage: Math.min(Math.max(1, Math.floor(PAGE / bytes)), room) };
-}
-
-/** Copies rows of the values that a prefix keeps: from the pages when `load`, else to them. */
-function encodeCopies(
-  encoder: GPUCommandEncoder,
-  options: {
-    readonly recording: Recording;
-    readonly prefix: Prefix;
-    readonly layout: CacheLayout;
-    readonly pages: readonly GPUBuffer[];
-    readonly rows: readonly { readonly row: number; readonly slot: number }[];
-    readonly load: boolean;
-  },
-): void {
-  const { recording, prefix, layout: { perPage, bytes: sample }, pages, rows, load } = options;
-  for (const { row, slot } of rows) {
-    const page = pages[Math.floor(slot / perPage)];
-    let at = (slot % perPage) * sample;
-    prefix.kept.forEach(({ bytes }, i) => {
-      const value = recording.kept[i];
-      if (load) encoder.copyBufferToBuffer(page, at, value, row * bytes, bytes);
-      else encoder.copyBufferToBuffer(value, row * bytes, page, at, bytes);
-      at += bytes;
-    });
-  }
 }
 
 /** The bytes of the rows of each sample, as text with two bytes a character. */

@@ -1,0 +1,142 @@
+/**
+ * Copies rows between the values that a prefix keeps and the pages of a cache.
+ *
+ * @module
+ */
+
+import { copyRows } from "../../../kernels/copy_rows.ts";
+import { sampleBytes } from "../../plan/prefix/cut.ts";
+import type { Prefix } from "../../plan/types.ts";
+import { createBuffer, destroyBuffer } from "../../runtime/buffers.ts";
+import type { Gpu } from "../../runtime/device.ts";
+import { bindKernel, type BoundKernel, dispatchAll } from "../../runtime/pipelines.ts";
+import type { Recording } from "../../runtime/record.ts";
+
+/** Largest size of a buffer, unless one sample needs more. Buffers are made as samples come. */
+const PAGE = 2 ** 24;
+
+/** How samples lie in the pages of a cache. */
+export interface CacheLayout {
+  /** Bytes of a sample. */
+  readonly bytes: number;
+  /** Samples that the cache has room for. */
+  readonly room: number;
+  /** Samples in a page. */
+  readonly perPage: number;
+}
+
+/** The layout of a cache of at most so many bytes. */
+export function layoutOf({ kept }: Prefix, most: number): CacheLayout {
+  const bytes = sampleBytes(kept), room = Math.floor(most / bytes);
+  return { bytes, room, perPage: Math.min(Math.max(1, Math.floor(PAGE / bytes)), room) };
+}
+
+/** What is copied. */
+interface Copied {
+  readonly recording: Recording;
+  readonly prefix: Prefix;
+  readonly layout: CacheLayout;
+  readonly pages: readonly GPUBuffer[];
+  /** Rows of the batch, and where their samples lie. */
+  readonly rows: readonly { readonly row: number; readonly slot: number }[];
+  /** Whether rows are copied from the pages, not to them. */
+  readonly load: boolean;
+}
+
+/** Copies between values and pages. */
+export interface PrefixCopier {
+  /** Encodes the copies of a step. */
+  encode(encoder: GPUCommandEncoder, copied: Copied): void;
+  /** Frees what it holds. */
+  clear(): void;
+}
+
+/** Rows of one kept value that lie in one page. */
+interface Group {
+  readonly from: GPUBuffer;
+  readonly to: GPUBuffer;
+  readonly words: number;
+  /** First words of each row in both buffers. */
+  readonly places: readonly number[];
+}
+
+/** A table begins at a multiple of so many words, as bindings do. */
+const ALIGNED = 64;
+
+/**
+ * Makes what copies. A launch copies all rows of a value that lie in one page: as commands, each row would wait for the one before.
+ *
+ * @param gpu The device
+ * @returns The copier
+ */
+export function prefixCopier(gpu: Gpu): PrefixCopier {
+  let table: GPUBuffer | null = null;
+  const { queue, limits: { maxStorageBufferBindingSize: most } } = gpu.device;
+
+  /** Kernels with their rows in the table. */
+  function bound(groups: readonly Group[]): BoundKernel[] {
+    const sizes = groups.map(({ places }) => ALIGNED * Math.ceil((1 + places.length) / ALIGNED));
+    const words = new Uint32Array(sizes.reduce((a, b) => a + b, 0));
+    if (table === null || table.size < words.byteLength) {
+      if (table !== null) destroyBuffer(table);
+      table = createBuffer(gpu, { label: "rows of a prefix", bytes: words.byteLength });
+    }
+    let at = 0;
+    const made = groups.map((group, i): BoundKernel => {
+      words.set([group.words, ...group.places], at);
+      const resources = [
+        { buffer: group.from },
+        { buffer: table!, offset: 4 * at, size: 4 * sizes[i] },
+        { buffer: group.to },
+      ];
+      at += sizes[i];
+      return bindKernel(gpu, copyRows({ words: group.words, rows: group.places.length / 2 }), resources);
+    });
+    queue.writeBuffer(table, 0, words);
+    return made;
+  }
+
+  return {
+    encode(encoder, copied) {
+      const groups = groupsOf(copied);
+      if (groups.some(({ from, to }) => Math.max(from.size, to.size) > most)) {
+        return copyEach(encoder, groups);
+      }
+      if (groups.length === 0) return;
+      const pass = encoder.beginComputePass();
+      dispatchAll(pass, bound(groups));
+      pass.end();
+    },
+    clear() {
+      if (table !== null) destroyBuffer(table);
+      table = null;
+    },
+  };
+}
+
+/** Rows by value and page. */
+function groupsOf({ recording, prefix, layout: { perPage, bytes }, pages, rows, load }: Copied): Group[] {
+  const byPage = Map.groupBy(rows, ({ slot }) => Math.floor(slot / perPage)), groups: Group[] = [];
+  for (const [index, own] of byPage) {
+    let first = 0;
+    prefix.kept.forEach((kept, i) => {
+      const page = pages[index], value = recording.kept[i], words = kept.bytes / 4;
+      const places = own.flatMap(({ row, slot }) => {
+        const both = [((slot % perPage) * bytes + first) / 4, row * words];
+        return load ? both : both.reverse();
+      });
+      groups.push({ from: load ? page : value, to: load ? value : page, words, places });
+      first += kept.bytes;
+    });
+  }
+  return groups;
+}
+
+/** Copies rows by commands: of buffers that are larger than a binding. */
+function copyEach(encoder: GPUCommandEncoder, groups: readonly Group[]): void {
+  for (const { from, to, words, places } of groups) {
+    for (let i = 0; i < places.length; i += 2) {
+      encoder.copyBufferToBuffer(from, 4 * places[i], to, 4 * places[i + 1], 4 * words);
+    }
+  }
+}
