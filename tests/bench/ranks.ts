@@ -17,7 +17,17 @@ import { pciGpus } from "../../core/host/pci_gpus.ts";
 import { helpOf } from "../../examples/help.ts";
 import { oneOf, readFlags, runMain, text, toggle, type Values, whole } from "../../examples/flags.ts";
 import { print, printError } from "../../examples/print.ts";
-import { HEAD, type Job, JOBS, jobsOfOne, jobsOfTwin, type Measured, rowOf, TINY } from "./ranks_jobs.ts";
+import {
+  HEAD,
+  type Job,
+  JOBS,
+  jobsOfOne,
+  jobsOfTwin,
+  type Measured,
+  rowOf,
+  someOf,
+  TINY,
+} from "./ranks_jobs.ts";
 import type { Question } from "./ranks_rank.ts";
 import { SHAPES } from "./shapes.ts";
 
@@ -26,7 +36,11 @@ const FLAGS = {
   gpus: text<string | null>("N,...", "numbers of GPUs beside one; all of this machine when absent", null),
   seconds: whole("how long all of it may take", 300),
   turn: whole("milliseconds that a measurement lasts at least", 1500),
-  jobs: whole("take so many of the jobs, from the first; all when absent", null),
+  jobs: text<string | null>(
+    "1,4-6",
+    "numbers of the jobs; one number alone is how many; all when absent",
+    null,
+  ),
   variants: text<string | null>("FILE", "measured products, such as .firn/tune.json; others by a rule", null),
   copies: toggle("copy sums to memory of the process before MPI gets them"),
   torch: toggle("measure PyTorch, too"),
@@ -163,7 +177,12 @@ async function main(args: readonly string[]): Promise<void> {
       }; name how many ranks by --gpus 2, which then share one`,
     );
   }
-  const all = flags.tiny ? TINY : JOBS, jobs = all.slice(0, flags.jobs ?? all.length);
+  const all = flags.tiny ? TINY : JOBS, jobs = flags.jobs === null ? all : someOf(all, flags.jobs);
+  if (jobs.length === 0) {
+    throw new InputError(
+      `Cannot measure as --jobs must name some of ${all.length}, as 1,4-6: got ${flags.jobs}; leave it out for all`,
+    );
+  }
   const run: Run = { flags, jobs, counts, seen: [] };
   HEAD.forEach((line) => print(line));
   await measureAll(run);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { ExchangeTime } from "@firn/train";
 import type { SHAPES } from "./shapes.ts";
 
 /** What is trained, and how ranks exchange. */
@@ -18,6 +19,8 @@ export interface Job {
   readonly micro: number;
   /** What ranks exchange: gradients in each step, or parameters every so many. */
   readonly every: number | null;
+  /** Steps that are taken while parameters are on their way. */
+  readonly delay: number;
   /** Whether the bottom half of the layers is frozen. */
   readonly half: boolean;
 }
@@ -32,21 +35,22 @@ export interface Measured {
   readonly ms: number;
   /** Bytes that a rank exchanges, as the mean of steps; null where that is not known. */
   readonly bytes: number | null;
-  /** Of the milliseconds of exchanges of a step: all, and those after the backward pass. */
-  readonly exchange: { readonly ms: number; readonly waitedMs: number } | null;
+  /** An exchange, as the mean of those measured; null where there was none. */
+  readonly exchange: ExchangeTime | null;
   /** Losses of the first steps. */
   readonly losses: readonly number[];
 }
 
-/** Steps between exchanges of parameters. */
-export const EVERY = 20;
+/** Steps between exchanges of parameters, and those that are taken while they are on their way. */
+export const EVERY = 20, DELAY = 4;
 /** Micro-batches of a step where gradients are to hide. */
 const MICRO = 8;
 
-const full = { adapter: false, precision: "f16", micro: 1, every: null, half: false } as const;
+const full = { adapter: false, precision: "f16", micro: 1, every: null, delay: 0, half: false } as const;
 const GPT2 = { ...full, shape: "gpt2-124m", batch: 8, length: 1024 } as const;
 const SMOL = { ...full, shape: "smollm2-135m", batch: 8, length: 512 } as const;
 const parameters = { every: EVERY } as const,
+  late = { every: EVERY, delay: DELAY } as const,
   half = { half: true } as const,
   lora = { adapter: true } as const;
 const f32 = { precision: "f32" } as const, micro = { micro: MICRO } as const;
@@ -54,41 +58,64 @@ const f32 = { precision: "f32" } as const, micro = { micro: MICRO } as const;
 /** What is measured, most important first. */
 export const JOBS: readonly Job[] = [
   { ...GPT2, ...micro },
-  GPT2,
+  { ...GPT2, ...late },
   { ...GPT2, ...parameters },
-  { ...SMOL },
-  { ...SMOL, ...parameters },
+  GPT2,
   { ...GPT2, ...half },
-  { ...GPT2, ...parameters, ...half },
+  { ...GPT2, ...late, ...half },
+  { ...GPT2, ...micro, ...half },
+  { ...SMOL },
+  { ...SMOL, ...late },
   { ...SMOL, ...lora },
-  { ...SMOL, ...lora, ...parameters },
-  { ...GPT2, ...f32 },
+  { ...SMOL, ...lora, ...late },
+  { ...SMOL, ...lora, ...half },
   { ...GPT2, ...f32, ...micro },
-  { ...GPT2, ...f32, ...parameters },
+  { ...GPT2, ...f32, ...late },
+  { ...GPT2, ...f32 },
+  { ...GPT2, ...lora },
+  { ...GPT2, ...lora, ...late },
   { ...SMOL, ...half },
   { ...SMOL, ...f32 },
+  { ...SMOL, ...f32, ...late },
+  { ...GPT2, ...parameters, ...half },
+  { ...SMOL, ...parameters },
+  { ...GPT2, ...f32, ...parameters },
   { ...SMOL, ...f32, ...parameters },
-  { ...GPT2, ...micro, ...half },
-  { ...GPT2, ...lora },
+  { ...SMOL, ...lora, ...parameters },
   { ...GPT2, ...f32, ...half },
-  { ...SMOL, ...lora, ...half },
   { ...SMOL, ...parameters, ...half },
   { ...SMOL, ...f32, ...half },
   { ...SMOL, ...lora, ...f32 },
-  { ...GPT2, ...lora, ...parameters },
   { ...GPT2, ...lora, ...half },
   { ...GPT2, ...lora, ...f32 },
-  { ...GPT2, ...f32, ...parameters, ...half },
+  { ...GPT2, ...f32, ...late, ...half },
 ];
+
+/**
+ * Some of the jobs.
+ *
+ * @param all All
+ * @param text Their numbers from 1, as `1,4-6`; one number alone is how many, from the first
+ * @returns They; none where the text has something else
+ */
+export function someOf(all: readonly Job[], text: string): Job[] {
+  if (/^\d+$/.test(text)) return all.slice(0, Number(text));
+  const parts = text.split(",").map((part) => /^(\d+)(?:-(\d+))?$/.exec(part));
+  if (parts.includes(null)) return [];
+  return parts.flatMap((found) => all.slice(Number(found![1]) - 1, Number(found![2] ?? found![1])));
+}
 
 /** The smallest of each kind, to try the command. */
 export const TINY: readonly Job[] = [false, true].flatMap((adapter) => {
   const job = { ...full, ...f32, shape: "tiny", adapter, batch: 2, length: 16 } as const;
-  return [job, { ...job, micro: 2 }, { ...job, ...parameters }, { ...job, ...half, shape: "sotu" } as const];
+  return [
+    ...[job, { ...job, micro: 2 }, { ...job, ...parameters }, { ...job, ...late }],
+    { ...job, ...half, shape: "sotu" } as const,
+  ];
 });
 
 /** The same steps on one GPU, which exchanges nothing. */
-const aloneOf = (job: Job): Job => ({ ...job, every: null });
+const aloneOf = (job: Job): Job => ({ ...job, every: null, delay: 0 });
 
 /**
  * The jobs of one GPU: each once, without what differs in the exchange only.
@@ -130,8 +157,10 @@ const HEADS = [
   "of one",
   "ms a step",
   "MB a step",
-  "exchange, ms",
+  "an exchange, ms",
+  "waited, ms",
   "hidden",
+  "read, sum, write, ms",
   "loss",
   "PyTorch, tokens/s",
   "of one",
@@ -144,12 +173,12 @@ export const HEAD: readonly string[] = [
 ];
 
 /** A job in words. */
-export function nameOf({ shape, adapter, precision, micro, batch, length, every, half }: Job): string {
+export function nameOf({ shape, adapter, precision, micro, batch, length, every, delay, half }: Job): string {
   return [
     shape,
     `${adapter ? "LoRA, " : ""}${precision}`,
     `${micro > 1 ? `${micro} x ` : ""}B ${batch} T ${length}`,
-    every === null ? "gradients" : `parameters every ${every}`,
+    every === null ? "gradients" : `parameters every ${every}${delay > 0 ? `, ${delay} late` : ""}`,
     ...half ? ["bottom half frozen"] : [],
   ].join(", ");
 }
@@ -179,6 +208,7 @@ export function rowOf(seen: Measured, all: readonly Measured[]): string {
     one === undefined || alone === undefined ? "" : (rateOf(one) / rateOf(alone)).toFixed(2);
   const alone = find(aloneOf(job), 1, "Firn"), way = wayOf(job);
   const twin = find(twinOf(job), gpus, way), twinAlone = find(twinOf(job), 1, way);
+  const stages = exchange?.stages;
   const total = find({ ...aloneOf(job), micro: job.micro * gpus }, 1, "Firn, losses");
   const cells = [
     nameOf(job),
@@ -188,9 +218,9 @@ export function rowOf(seen: Measured, all: readonly Measured[]): string {
     ms.toFixed(1),
     bytes === null ? "" : (bytes / 1e6).toFixed(1),
     exchange === null ? "" : exchange.ms.toFixed(1),
-    exchange === null || exchange.ms === 0
-      ? ""
-      : `${Math.max(0, Math.round(100 * (1 - exchange.waitedMs / exchange.ms)))} %`,
+    exchange === null ? "" : exchange.waitedMs.toFixed(1),
+    exchange === null ? "" : `${Math.max(0, Math.round(100 * (1 - exchange.waitedMs / exchange.ms)))} %`,
+    stages === undefined ? "" : [stages.read, stages.sum, stages.write].map((n) => n.toFixed(1)).join(", "),
     comparesLoss(job) ? lossApart(seen.losses, total?.losses ?? []) : "",
     job.every === null ? rate(twin) : "",
     job.every === null ? gain(twin, twinAlone) : "",

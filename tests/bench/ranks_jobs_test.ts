@@ -5,9 +5,9 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { HEAD, type Job, JOBS, jobsOfOne, jobsOfTwin, type Measured, rowOf } from "./ranks_jobs.ts";
+import { HEAD, type Job, JOBS, jobsOfOne, jobsOfTwin, type Measured, rowOf, someOf } from "./ranks_jobs.ts";
 
-const [FIRST, PLAIN] = JOBS;
+const FIRST = JOBS[0], PLAIN = JOBS.find(({ micro, every }) => micro === 1 && every === null)!;
 const seen = (job: Job, gpus: number, ms: number, rest: Partial<Measured> = {}): Measured => ({
   ...{ job, gpus, ms, by: "Firn", bytes: null, exchange: null, losses: [] },
   ...rest,
@@ -26,7 +26,8 @@ Deno.test("the benchmark of several GPUs has each shape, precision and exchange,
       }
       const full = JOBS.filter((job) => job.shape === shape && job.precision === precision && !job.adapter);
       assert(
-        full.some(({ every }) => every === 20) && full.some(({ half }) => half),
+        full.some(({ every, delay }) => every === 20 && delay === 0) && full.some(({ delay }) => delay > 0) &&
+          full.some(({ half }) => half),
         `${shape} ${precision}`,
       );
     }
@@ -39,14 +40,20 @@ Deno.test("the benchmark of several GPUs has each shape, precision and exchange,
   }
 });
 
+Deno.test("jobs are chosen by numbers, or are the first so many", () => {
+  assertEquals(someOf(JOBS, "3"), JOBS.slice(0, 3));
+  assertEquals(someOf(JOBS, "2,4-6"), [JOBS[1], ...JOBS.slice(3, 6)]);
+  assertEquals(someOf(JOBS, "first"), []);
+});
+
 Deno.test("a row compares a job with the same steps on one GPU, PyTorch, and the losses of the total batch", () => {
   const two = seen(PLAIN, 2, 50, {
-    ...{ bytes: 5e8, exchange: { ms: 40, waitedMs: 30 } },
+    ...{ bytes: 5e8, exchange: { ms: 40, waitedMs: 30, stages: { read: 9, sum: 20, write: 5 } } },
     losses: [10, 9],
   });
   assertEquals(
     rowOf(two, [two]),
-    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 |  | 50.0 | 500.0 | 40.0 | 25 % |  |  |  |",
+    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 |  | 50.0 | 500.0 | 40.0 | 30.0 | 25 % | 9.0, 20.0, 5.0 |  |  |  |",
   );
   const all = [
     ...[
@@ -58,12 +65,12 @@ Deno.test("a row compares a job with the same steps on one GPU, PyTorch, and the
   ];
   assertEquals(
     rowOf(two, all),
-    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 | 1.60 | 50.0 | 500.0 | 40.0 | 25 % | 1.0e-3 | 819200 | 2.00 |",
+    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 | 1.60 | 50.0 | 500.0 | 40.0 | 30.0 | 25 % | 9.0, 20.0, 5.0 | 1.0e-3 | 819200 | 2.00 |",
   );
-  const parameters = seen({ ...PLAIN, every: 20 }, 2, 41);
+  const parameters = seen({ ...PLAIN, every: 20, delay: 4 }, 2, 41);
   assertEquals(
     rowOf(parameters, all),
-    "| gpt2-124m, f16, B 8 T 1024, parameters every 20 | 2 | 399610 | 1.95 | 41.0 |  |  |  |  |  |  |",
+    "| gpt2-124m, f16, B 8 T 1024, parameters every 20, 4 late | 2 | 399610 | 1.95 | 41.0 |  |  |  |  |  |  |  |  |",
   );
   assertEquals(HEAD[0].split("|").length, rowOf(two, all).split("|").length);
   // Pairs of LoRA have one way in PyTorch, whatever the precision here.

@@ -10,6 +10,7 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  type ExchangeTime,
   type Gpu,
   type Model,
   nextTokenLoss,
@@ -114,18 +115,18 @@ async function measure(
     ...job.half && { trainable: topHalf(job, model) },
     ...{ steps: 1e6, lookEvery: 1e5, precision: job.precision, accumulate: job.micro },
     ...ranks !== null && { ranks },
-    ...job.every !== null && ranks !== null && { exchange: averageParameters({ every: job.every }) },
+    ...job.every !== null && ranks !== null && {
+      exchange: averageParameters({ every: job.every, delay: job.delay }),
+    },
   });
   const batches = batchesOf(job, ranks?.rank ?? 0), losses: number[] = [];
-  let state: TrainingState<object> = await training.init(model.params), ms = 0, waitedMs = 0, exchanges = 0;
+  let state: TrainingState<object> = await training.init(model.params), exchanges: ExchangeTime[] = [];
   const take = async (steps: number): Promise<number> => {
     const began = performance.now();
-    ms = waitedMs = exchanges = 0;
+    exchanges = [];
     for (let i = 0; i < steps; i++) {
       state = await training.next(state, job.micro === 1 ? batches[0] : batches);
-      const { exchange: seen } = state;
-      if (seen === undefined) continue;
-      [ms, waitedMs, exchanges] = [ms + seen.ms, waitedMs + seen.waitedMs, exchanges + 1];
+      if ((state.exchange?.ms ?? 0) > 0) exchanges.push(state.exchange!);
     }
     await settle(gpu);
     return performance.now() - began;
@@ -149,11 +150,23 @@ async function measure(
       ...result,
       ms: time / steps,
       bytes: state.cost?.exchanged ?? null,
-      exchange: exchanges === 0 ? null : { ms: ms / steps, waitedMs: waitedMs / steps },
+      exchange: exchanges.length === 0 ? null : meanOf(exchanges),
     };
   } finally {
     closeWork({ training, state });
   }
+}
+
+/** The mean of exchanges. */
+function meanOf(all: readonly ExchangeTime[]): ExchangeTime {
+  const mean = (of: (one: ExchangeTime) => number): number =>
+    all.reduce((sum, one) => sum + of(one), 0) / all.length;
+  const stage = (name: "read" | "sum" | "write"): number => mean(({ stages }) => stages?.[name] ?? 0);
+  return {
+    ms: mean(({ ms }) => ms),
+    waitedMs: mean(({ waitedMs }) => waitedMs),
+    stages: { read: stage("read"), sum: stage("sum"), write: stage("write") },
+  };
 }
 
 /** A number of rank 0, on all; they begin together. */
