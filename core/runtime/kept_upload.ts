@@ -35,15 +35,15 @@ export interface KeptUpload {
  */
 export function keptUpload(gpu: Gpu, bytes: number): KeptUpload {
   const buffer = createBuffer(gpu, { label: "upload", bytes, usage: 0x2 | 0x4 }); // MAP_WRITE, COPY_SRC
+  let mapping: Promise<void> | null = null;
   const map = (): Promise<void> => {
-    const made = mappingOf(gpu, buffer.mapAsync(2, 0, bytes));
+    const made = buffer.mapAsync(2, 0, bytes);
     // Who waits for it is told.
     made.catch(() => {});
     return made;
   };
-  let mapping: Promise<void> | null = null;
   return {
-    ready: () => mapping ??= map(),
+    ready: () => mappingOf(gpu, mapping ??= map()),
     memory: (bytes) => new Float32Array(buffer.getMappedRange(0, bytes)),
     send(encode) {
       buffer.unmap();

@@ -173,14 +173,21 @@ for (const kind of ["waits for all work", "leaves work queued"] as const) {
   });
 }
 
-for (const kind of ["waits for all work", "leaves work queued"] as const) {
-  Deno.test(`a bucket goes to the other ranks before the backward pass has ended, where mapping ${kind}`, async () => {
+for (
+  const [kind, parts] of [
+    ["waits for all work", [0]],
+    ["leaves work queued", [0]],
+    ["leaves work queued", [0, 1, 2]],
+  ] as const
+) {
+  const last = parts.length > 1 ? "last " : "";
+  Deno.test(`a bucket goes to the other ranks before the ${last}backward pass has ended, where mapping ${kind}`, async () => {
     const events: string[] = [], queued = kind === "leaves work queued";
     await using gpu = await openGpu({ tune: false, ...queued && { gpu: wrappedGpu({ bindings: 10 }) } });
     const ranks = told(ranksInProcess(1)[0], { ms: 30, tell: (what) => events.push(what) });
     const { states: [{ exchange }] } = await withPasses(
       () => events.push("pass"),
-      () => run(gpu, { steps: 1, ranks }),
+      () => run(gpu, { steps: 1, ranks, parts }),
     );
     assertEquals(events.filter((what) => what === "sum").length, BUCKETS);
     assert(exchange!.ms >= 30 * BUCKETS, `${exchange!.ms} ms`);
