@@ -17,6 +17,7 @@ import {
   DataError,
   defineTraining,
   flatten,
+  type FreezePolicy,
   type Gpu,
   InputError,
   leaf,
@@ -57,6 +58,10 @@ import { commonFacts, type Joined, onRanks, shareOf, wholeBatch } from "./ranks.
 import { checkSteps, openSteps, STEP_FLAGS, type Steps } from "./steps.ts";
 import { allBatches, cutIds, encodeRows, shuffledBatches } from "./text_batches.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
+import { checkCached, PLAIN_FREEZING_FLAGS } from "./freezing_flags.ts";
+import { checkPolicyName, policyOf } from "./policies.ts";
+import { printSummary, type Summary } from "./run.ts";
+import { frozenRows } from "./savings.ts";
 
 /** Steps where none are asked for. */
 const STEPS = 200;
@@ -84,6 +89,7 @@ export const FLAGS = {
     lr: positive("largest learning rate, after warm-up", 2e-3),
     seed: whole("seed of the new head and of the order of texts", 0, 0),
   }),
+  ...PLAIN_FREEZING_FLAGS,
   ...EVERY_FLAGS,
   ...optimizerFlags(OPTIMIZER),
   ...topic("run", {
@@ -146,11 +152,18 @@ export async function predict(
 function trainingOf(
   gpu: Gpu,
   model: Model,
-  { flags, joined }: { readonly flags: Flags & { readonly steps: number }; readonly joined: Joined | null },
+  { flags, policy, joined }: {
+    readonly flags: Flags & { readonly steps: number };
+    /** Absent where only memory is planned. */
+    readonly policy?: FreezePolicy;
+    readonly joined: Joined | null;
+  },
 ): Training<object, ClassBatch> {
   const { steps } = flags;
   return defineTraining(gpu, classLoss(model, regularizationOf(flags)), {
     ...trainerOf(flags, OPTIMIZER),
+    policy,
+    cachePrefix: flags["cache-prefix"],
     steps,
     lookEvery: averagedLooks(flags, Math.min(10, steps)),
     ranks: joined?.ranks,
@@ -184,21 +197,24 @@ function sizedFlags<F extends Flags>(
   return { ...flags, ...chosen };
 }
 
-/** Trains and returns the model with new parameters. */
+/** Trains and returns the model with new parameters, and what is said of freezing. */
 async function trained(
   gpu: Gpu,
   model: Model,
-  { taken, batches, judging, flags, joined }: {
+  { taken, batches, epochs, judging, flags, joined }: {
     readonly taken: Steps;
     readonly batches: Iterable<ClassBatch>;
+    /** Passes over the texts. */
+    readonly epochs: number;
     /** What decides while it trains. */
     readonly judging: readonly ClassBatch[];
     readonly flags: Flags & { readonly steps: number };
     readonly joined: Joined | null;
   },
-): Promise<Model> {
+): Promise<{ readonly model: Model; readonly rows: Summary }> {
   const { steps } = flags, loss = classLoss(model, regularizationOf(flags));
-  const training = trainingOf(gpu, model, { flags, joined });
+  const { policy } = await policyOf(flags.policy, {});
+  const training = trainingOf(gpu, model, { flags, policy, joined });
   const evaluations = runEvaluations(gpu, {
     training,
     flags,
@@ -206,8 +222,14 @@ async function trained(
     metrics: { ...lossMetrics(loss), accuracy: classAccuracy(model) },
     store: bestCopy(gpu),
   });
-  const { params } = await taken.take(training, { params: model.params, batches, steps, evaluations });
-  return { ...model, params };
+  const { params, frozen } = await taken.take(training, {
+    params: model.params,
+    batches,
+    steps,
+    evaluations,
+  });
+  const kind = { trains: "full", predicts: "classify", steps, epochs } as const;
+  return { model: { ...model, params }, rows: frozenRows(training, { frozen, policy, kind }) };
 }
 
 /** Mails as words: marks and mark-up take many tokens, and tell little. */
@@ -283,6 +305,8 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
 function checkFlags(flags: Flags): void {
   const { steps, epochs } = flags;
   checkSteps(flags);
+  checkPolicyName(flags.policy);
+  checkCached(flags);
   checkBatch(flags);
   checkExchange(flags);
   checkOptimizer({ ...flags, steps: epochs === null ? steps ?? STEPS : Infinity });
@@ -334,9 +358,10 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
   });
   await using taken = await openSteps(gpu, { flags, config: { ...flags, steps }, joined });
   const batches = shareOf(shuffledBatches(rows, { ...sizes, seed }), joined);
-  const after = await trained(gpu, model, {
+  const { model: after, rows: told } = await trained(gpu, model, {
     taken,
     batches,
+    epochs: steps * batch / rows.length,
     judging: allBatches(judging, sizes),
     flags: { ...flags, steps },
     joined,
@@ -354,6 +379,7 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
   print();
   for (const line of mistakeLines(scores, names)) print(line);
   print();
+  printSummary(told);
   await taken.finish({ accuracy: scores.accuracy });
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out, files: await companionFiles(folder) });

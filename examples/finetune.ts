@@ -157,7 +157,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   });
   if (follows) return; // Rank 0 saves and judges what all have made.
   const { saved: state, told } = await evaluations?.finish(last) ?? { saved: last, told: last };
-  const saved = await saveTrained(gpu, run, { subject, training, state, flags });
+  const saved = await saveTrained(gpu, run, { subject, training, state, flags }), prefix = training.prefix();
   training[Symbol.dispose]();
   free(base.params);
   free(hiddenParams(base));
@@ -169,7 +169,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const worse = after.perplexity > before,
     costs = [
       ...costRows(gpu, { training, state: told, began, flops: gflopRow }),
-      ...freezingRows(run.log.lines, { ...flags, kind: kindOf(flags) }),
+      ...freezingRows(run.log.lines, { ...flags, kind: kindOf(flags, data), prefix }),
     ];
   await finishRun(run, {
     state: told,
@@ -182,8 +182,9 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
 }
 
 /** What the study calls such a run. */
-function kindOf(flags: Planned): TaskKind {
-  return { trains: isLora(flags) ? "lora" : "full", predicts: "causal" };
+function kindOf(flags: Planned, { epoch }: Pick<TrainData, "epoch">): TaskKind {
+  const { steps, accumulate } = flags, epochs = epoch === null ? null : steps * accumulate / epoch;
+  return { trains: isLora(flags) ? "lora" : "full", predicts: "causal", steps, epochs };
 }
 
 /** What all ranks must have in common. */

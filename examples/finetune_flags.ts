@@ -9,7 +9,7 @@ import { DATA_FLAGS, weightsOf } from "./data_flags.ts";
 import { checkEvaluation, EVALUATION_FLAGS, HELD_OUT, setsOf } from "./evaluation_flags.ts";
 import { checkExchange, EXCHANGE_FLAGS } from "./exchange_flags.ts";
 import { oneOf, positive, text, toggle, topic, UsageError, type Values, whole } from "./flags.ts";
-import { checkTrained, FREEZING_FLAGS, recordedOf } from "./freezing_flags.ts";
+import { checkCached, checkTrained, FREEZING_FLAGS, recordedOf } from "./freezing_flags.ts";
 import { GPU_FLAGS, providerOf } from "./gpu.ts";
 import { MODEL } from "./hub.ts";
 import { checkLora, LORA_FLAGS } from "./lora_flags.ts";
@@ -117,6 +117,7 @@ export function checkFlags(values: Values<typeof FLAGS>): void {
   checkPolicyName(values.policy);
   recordedOf(values);
   checkTrained(values);
+  checkCached(values);
   checkKeepBest(values);
   providerOf(values);
   checkObjective(values);

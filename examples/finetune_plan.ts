@@ -215,6 +215,7 @@ export function trainingOf(
     ranks: joined?.ranks,
     exchange: exchangeOf(flags),
     precision: flags.precision,
+    cachePrefix: flags["cache-prefix"],
     validation: data?.watched && { batches: data.watched, every: validateEvery(flags)! },
     data: data?.batches.fingerprint,
   });

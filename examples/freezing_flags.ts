@@ -6,7 +6,7 @@
 
 import { flatten, type Model } from "@firn/train";
 import { bitFit } from "@firn/train/policies";
-import { type Flag, oneOf, positive, share, text, topic, UsageError } from "./flags.ts";
+import { type Flag, oneOf, positive, share, text, toggle, topic, UsageError } from "./flags.ts";
 import { isLora, type LoraFlags } from "./lora_flags.ts";
 import { POLICY, VALIDATE } from "./policies.ts";
 
@@ -37,15 +37,27 @@ const RECORDED = ["gradNorm", "gradSquare", "benefit"];
 /** Signals of Adam and of what is made of it. */
 const MOMENTS = ["firstMoment", "secondMoment"];
 
+/** The flag about the cache. */
+const CACHE_PREFIX: Flag<boolean> = toggle(
+  "keep on the device what a frozen bottom makes of each sample, and leave its layers out of later epochs: with a policy that " +
+    "freezes from the bottom, such as bottomFreeze, and without dropout",
+);
+
+/** The flags about freezing of a command that freezes nothing unless it is asked to. */
+export const PLAIN_FREEZING_FLAGS: { readonly policy: Flag<string>; readonly "cache-prefix": Flag<boolean> } =
+  topic("freezing", { policy: { ...POLICY, fallback: "none" }, "cache-prefix": CACHE_PREFIX });
+
 /** The flags of a command whose policy may be any. */
 export const FREEZING_FLAGS: typeof GRAD_ES_FLAGS & {
   readonly policy: Flag<string>;
+  readonly "cache-prefix": Flag<boolean>;
   readonly train: Flag<Trained>;
   readonly record: Flag<string | null>;
   readonly validate: Flag<number | null>;
 } = topic("freezing", {
   policy: POLICY,
   ...GRAD_ES_FLAGS,
+  "cache-prefix": CACHE_PREFIX,
   train: oneOf<Trained>(
     ["all", "biases", "biases+norms"],
     "which weights train at all: biases (BitFit), also with the gains of norms; with --policy none",
@@ -92,6 +104,22 @@ export function checkTrained(
   if (policy !== "none") {
     throw new UsageError(
       `--train ${train} leaves no matrices that --policy ${policy} could freeze: add --policy none`,
+    );
+  }
+}
+
+/**
+ * Refuses a cache of steps that are none of one batch.
+ *
+ * @param flags The flags
+ * @throws {UsageError} When they do not go together
+ */
+export function checkCached(
+  { "cache-prefix": cached, accumulate }: { readonly "cache-prefix": boolean; readonly accumulate: number },
+): void {
+  if (cached && accumulate > 1) {
+    throw new UsageError(
+      "--cache-prefix leaves out parts of whole steps, and --accumulate makes them of several: give one",
     );
   }
 }

@@ -137,7 +137,7 @@ export async function trainPairs(
   const saved = await saveTrained(gpu, run, { subject, training, state, flags });
   const costs = [
     ...costRows(gpu, { training, state: told, began, flops: gflopRow }),
-    ...freezingRows(run.log.lines, flags),
+    ...freezingRows(run.log.lines, { ...flags, prefix: training.prefix() }),
   ];
   const won = first === null ? [] : [["Reward margin", marginText(first, after)] as const];
   await finishRun(run, {

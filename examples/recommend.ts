@@ -1,6 +1,6 @@
 /**
- * Which freeze policy the study recommends for a kind of task. All that stands here is taken from `tests/bench/STUDY.md`, and is
- * null where that has no verdict.
+ * Which freeze policy the study recommends for a kind of task. All that stands in {@link VERDICTS} is taken from
+ * `tests/bench/STUDY.md`: a list is empty where that has no verdict, and a test compares each sentence with it.
  *
  * @module
  */
@@ -11,22 +11,35 @@ export interface TaskKind {
   readonly trains: "full" | "lora";
   /** The next token, or a class. */
   readonly predicts: "causal" | "classify";
+  /** Planned steps. */
+  readonly steps: number;
+  /** Passes over the data; null where nobody knows. */
+  readonly epochs: number | null;
 }
 
 /** A verdict of the study. */
 export interface Verdict {
+  /** Passes over the data from which on it holds; any number when absent. */
+  readonly epochs?: number;
   /** What to give to `--policy`; `none` where no policy is worth its place. */
   readonly policy: string;
-  /** A sentence of the study's conclusions that says so, word for word. */
+  /** What to give to `--steps`, as a share of the steps; as many when absent. */
+  readonly steps?: number;
+  /** Further flags; none when absent. */
+  readonly flags?: string;
+  /** A sentence of the study that says so, word for word. */
   readonly because: string;
 }
 
+/** Verdicts by kind of task. Of several the first one that holds counts. */
+export type Verdicts = Readonly<
+  Record<TaskKind["trains"], Readonly<Record<TaskKind["predicts"], readonly Verdict[]>>>
+>;
+
 /** The verdicts. */
-export const VERDICTS: Readonly<
-  Record<TaskKind["trains"], Readonly<Record<TaskKind["predicts"], Verdict | null>>>
-> = {
-  full: { causal: null, classify: null },
-  lora: { causal: null, classify: null },
+export const VERDICTS: Verdicts = {
+  full: { causal: [], classify: [] },
+  lora: { causal: [], classify: [] },
 };
 
 /** Kinds of task in words. */
@@ -37,17 +50,32 @@ const WORDS = {
   classify: "classes",
 } as const;
 
+/** Share of the steps of a shorter run, which is what a policy has to beat. */
+const SHORTER = 0.75;
+
 /**
  * Says what the study recommends.
  *
- * @param kind What is trained, and on what
+ * @param kind What is trained, on what, and for how long
  * @param verdicts The verdicts; those of the study when absent
  * @returns One line
  */
-export function recommendation(kind: TaskKind, verdicts: typeof VERDICTS = VERDICTS): string {
-  const task = `${WORDS[kind.trains]} on ${WORDS[kind.predicts]}`,
-    verdict = verdicts[kind.trains][kind.predicts];
-  return verdict === null
-    ? `no policy yet for ${task}: the study, tests/bench/STUDY.md, has no verdict`
-    : `--policy ${verdict.policy} for ${task}: ${verdict.because} (tests/bench/STUDY.md)`;
+export function recommendation(kind: TaskKind, verdicts: Verdicts = VERDICTS): string {
+  const { trains, predicts, epochs } = kind, task = `${WORDS[trains]} on ${WORDS[predicts]}`;
+  const verdict = verdicts[trains][predicts].find((one) => (epochs ?? 1) >= (one.epochs ?? 0));
+  if (verdict === undefined) {
+    return `no policy yet for ${task}: the study, tests/bench/STUDY.md, has no verdict. ` +
+      `What one has to beat is a shorter run: ${flagsOf({ policy: "none", steps: SHORTER }, kind)}`;
+  }
+  const several = verdict.epochs === undefined ? "" : ` in ${verdict.epochs} epochs or more`;
+  return `${flagsOf(verdict, kind)}, for ${task}${several}: ${verdict.because} (tests/bench/STUDY.md)`;
+}
+
+/** The flags of a verdict. */
+function flagsOf(
+  { policy, steps, flags }: Omit<Verdict, "because">,
+  { steps: planned }: Pick<TaskKind, "steps">,
+): string {
+  const length = steps === undefined ? [] : [`--steps ${Math.max(1, Math.round(steps * planned))}`];
+  return [`--policy ${policy}`, ...length, ...flags === undefined ? [] : [flags]].join(" ");
 }

@@ -5,9 +5,11 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import type { CachedPrefix, Component, FreezePolicy } from "@firn/train";
 import { freezeSavings } from "@firn/train/report";
 import { recommendation, VERDICTS } from "../../examples/recommend.ts";
-import { freezingRows } from "../../examples/savings.ts";
+import { isModule } from "../../examples/policies.ts";
+import { freezingRows, frozenRows } from "../../examples/savings.ts";
 import { COST, freezeLine, startLine, stepLines } from "../report/run_lines.ts";
 
 const slow = { stepMs: 100, flops: 1e6 }, fast = { stepMs: 50, flops: 6e5 };
@@ -61,30 +63,53 @@ Deno.test("no seconds are told for a change that has no later look to compare wi
   assertEquals(freezeSavings(log.slice(0, -5))!.changeSeconds, 0);
 });
 
-Deno.test("what is recommended is what the study's conclusions say, word for word", () => {
+Deno.test("what is recommended is what the study says, word for word, and policies are names of flags", () => {
   const study = Deno.readTextFileSync(new URL("../bench/STUDY.md", import.meta.url));
-  const conclusions = study.slice(
-    study.indexOf("<!-- conclusions -->"),
-    study.indexOf("<!-- /conclusions -->"),
-  )
-    .replace(/\s+/g, " ");
-  for (const [trains, verdicts] of Object.entries(VERDICTS)) {
-    for (const [predicts, verdict] of Object.entries(verdicts)) {
-      assert(verdict === null || conclusions.includes(verdict.because), `${trains} ${predicts}`);
-    }
+  const said = study.replace(/[*`]/g, "").replace(/\s+/g, " ");
+  for (const verdict of [...Object.values(VERDICTS.full), ...Object.values(VERDICTS.lora)].flat()) {
+    assert(said.includes(verdict.because), verdict.because);
+    assertEquals(isModule(verdict.policy), false, verdict.policy);
   }
 });
 
 Deno.test("a recommendation names its source, and says where there is none", () => {
-  const kind = { trains: "lora", predicts: "causal" } as const, none = { causal: null, classify: null };
+  const kind = { trains: "lora", predicts: "causal", steps: 120, epochs: 1 } as const;
+  const none = { causal: [], classify: [] };
   assertEquals(
     recommendation(kind, { full: none, lora: none }),
-    "no policy yet for LoRA on the next token: the study, tests/bench/STUDY.md, has no verdict",
+    "no policy yet for LoRA on the next token: the study, tests/bench/STUDY.md, has no verdict. " +
+      "What one has to beat is a shorter run: --policy none --steps 90",
   );
-  const verdict = { policy: "auto", because: "It is ahead." };
+  const again = { epochs: 3, policy: "bottomFreeze", flags: "--cache-prefix", because: "It is ahead." };
+  const shorter = { policy: "none", steps: 0.75, because: "Nothing is ahead." };
+  const verdicts = { full: none, lora: { ...none, causal: [again, shorter] } };
+  const short =
+    "--policy none --steps 90, for LoRA on the next token: Nothing is ahead. (tests/bench/STUDY.md)";
+  assertEquals(recommendation(kind, verdicts), short);
+  assertEquals(recommendation({ ...kind, epochs: null }, verdicts), short);
   assertEquals(
-    recommendation(kind, { full: none, lora: { ...none, causal: verdict } }),
-    "--policy auto for LoRA on the next token: It is ahead. (tests/bench/STUDY.md)",
+    recommendation({ ...kind, epochs: 3 }, verdicts),
+    "--policy bottomFreeze --cache-prefix, for LoRA on the next token in 3 epochs or more: It is ahead. " +
+      "(tests/bench/STUDY.md)",
   );
   assertEquals(freezingRows(LOG(40), { policy: "gradES", kind }).at(-1)?.[0], "Recommended");
+});
+
+Deno.test("a run says what its cache of a frozen prefix held, or why it held nothing", () => {
+  const held = { samples: 20, room: 30, bytes: 2 ** 20, reason: null };
+  const row = (prefix: CachedPrefix | null) => freezingRows([], { policy: "none", prefix });
+  assertEquals(row(null), []);
+  assertEquals(row(held), [["Cached prefix", "20 samples, 1 MiB"]]);
+  assertEquals(row({ ...held, room: 20 }), [["Cached prefix", "20 samples, 1 MiB, no room for more"]]);
+  assertEquals(row({ samples: 0, room: 0, bytes: 0, reason: "why" }), [["Cached prefix", "nothing: why"]]);
+  const rows = freezingRows(LOG(40), { policy: "gradES", prefix: held });
+  assertEquals(rows.map(([name]) => name), ["Forecast", "Real", "Cached prefix"]);
+
+  const training = { prefix: () => held, components: () => [1, 2, 3] as unknown as Component[] };
+  const kind = { trains: "full", predicts: "classify", steps: 8, epochs: 2 } as const;
+  const policy = { name: "p" } as FreezePolicy;
+  const told = frozenRows(training, { frozen: ["a"], policy, kind });
+  assertEquals(told.map(([name]) => name), ["Frozen", "Cached prefix", "Recommended"]);
+  assertEquals(told[0][1], "1 of 3 components");
+  assertEquals(frozenRows(training, { frozen: [], policy: undefined, kind }).length, 1);
 });
