@@ -68,6 +68,7 @@ const WINDOW = {
   MPI_Win_free: { parameters: ["buffer"], result: "i32", nonblocking: true },
   /** Returns its first argument: the address of a buffer. */
   memcpy: { parameters: ["buffer", "buffer", "usize"], result: "usize" },
+  statvfs: { parameters: ["buffer", "buffer"], result: "i32" },
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   pthread_barrierattr_init: { parameters: ["buffer"], result: "i32" },
   pthread_barrierattr_setpshared: { parameters: ["buffer", "i32"], result: "i32" },
@@ -167,7 +168,9 @@ export function loadMpi(path: string): Mpi {
   const version = new TextDecoder().decode(text.subarray(0, length[0])).replace(/\0.*$/s, "").trim();
   const name = version.split("\n")[0].replace(/,? *(package|ident|repo).*$/i, "").trim();
   const survival = has(deno, path, "MPIX_Comm_shrink") ? opened(deno, path, SURVIVAL).symbols : null;
-  const isShared = ["MPI_Win_allocate_shared", "pthread_barrier_init"].every((name) => has(deno, path, name));
+  const isShared = ["MPI_Win_allocate_shared", "pthread_barrier_init", "statvfs"].every((name) =>
+    has(deno, path, name)
+  );
   const window = isShared ? opened(deno, path, WINDOW).symbols : null;
   return { path, version: name, call, constants: constantsOf(deno, path, version), survival, window };
 }

@@ -13,6 +13,8 @@ import type { Group } from "./survival.ts";
 
 /** Bytes of the window of a host, where nothing else is said. */
 const BYTES = 2 ** 25;
+/** Where libraries of MPI put what processes share. They wait for ever or crash where it is full: half of what is free stays so. */
+const PLACE = "/dev/shm", FREE_SHARE = 0.5;
 /** Bytes that processors write at a time, and those of a barrier. */
 const LINE = 64;
 /** Bytes of a page, on all machines. */
@@ -63,12 +65,13 @@ export async function openWindow(
   { all, local, check, bytes = BYTES }: WindowOptions,
 ): Promise<SharedWindow | null> {
   const { window } = mpi, agree = (mine: readonly number[]) => gathered(mpi, { all, check, mine });
-  const most = laneCount(local.size, bytes);
-  const can = await agree([window === null || most === 0 ? 0 : 1, local.size, most]);
-  const isEven = can.every(([able, size]) => able === 1 && size === local.size && size > 1);
+  const pages = window === null ? 0 : pagesOf(window, { ranks: local.size, bytes });
+  const can = await agree([local.size, laneCount(local.size, pages), pages]);
+  const isEven = can.every(([size, lanes]) => size === local.size && size > 1 && lanes > 0);
   if (window === null || !isEven) return null;
-  const count = Math.min(...can.map(([, , lanes]) => lanes)), handle = new BigUint64Array(1);
-  const opened = await shared(mpi, { window, local, bytes, count, handle });
+  const [, count, room] = can.reduce((least, one) => least.map((value, i) => Math.min(value, one[i])));
+  const handle = new BigUint64Array(1);
+  const opened = await shared(mpi, { window, local, bytes: room * PAGE, count, handle });
   const had = await agree([opened === null ? 0 : 1]);
   if (opened === null || had.some(([one]) => one === 0)) return null;
   const split = new BigUint64Array(1), hosts = all.size / local.size;
@@ -90,10 +93,26 @@ export async function openWindow(
   };
 }
 
-/** Lanes for which there are processors and room, where others of the host take as many; 0 where many ranks leave no room. */
-function laneCount(ranks: number, bytes: number): number {
+/** Pages that each rank of a host may take. */
+function pagesOf(
+  window: WindowCalls,
+  { ranks, bytes }: { readonly ranks: number; readonly bytes: number },
+): number {
+  // The structure of a file system: the size of its blocks is the second number, and the blocks that are free the fifth.
+  const [, block, , , free] = statusOf(window);
+  return Math.floor(Math.min(bytes, FREE_SHARE * Number(block * free)) / ranks / PAGE);
+}
+
+/** What the C library says of the place of shared memory; 0 where there is none. */
+function statusOf(window: WindowCalls): BigUint64Array {
+  const status = new BigUint64Array(32), path = new TextEncoder().encode(`${PLACE}\0`);
+  return window.statvfs(path, status) === 0 ? status : status.fill(0n);
+}
+
+/** Lanes for which there are processors and room, where others of the host take as many; 0 where there is no room. */
+function laneCount(ranks: number, pages: number): number {
   const processors = Math.max(1, Math.floor(navigator.hardwareConcurrency / ranks));
-  return Math.min(LANES, processors, Math.floor(bytes / ranks / (2 * ranks * LEAST_PIECE)));
+  return Math.min(LANES, processors, Math.floor(pages * PAGE / (2 * ranks * LEAST_PIECE)));
 }
 
 /** Numbers of all ranks. */
@@ -112,16 +131,17 @@ async function gathered(
 /** Where things are in a window; null where this rank has none. */
 async function shared(
   { constants: { infoNull } }: Mpi,
-  { window, local, bytes: whole, count, handle }: {
+  { window, local, bytes, count, handle }: {
     readonly window: WindowCalls;
     readonly local: Group;
+    /** Bytes of the part of each rank. */
     readonly bytes: number;
     readonly count: number;
     readonly handle: BigUint64Array<ArrayBuffer>;
   },
 ): Promise<{ segments: number[]; piece: number; barriers: number[] } | null> {
   const { rank, size } = local, barriers = count * LINE;
-  const bytes = Math.floor(whole / size / PAGE) * PAGE, base = new BigUint64Array(1);
+  const base = new BigUint64Array(1);
   const code = await window.MPI_Win_allocate_shared(
     BigInt(bytes),
     1,

@@ -30,7 +30,11 @@ Deno.test("bytes that MPI cannot count in 32 bits are refused on all ranks, whic
 });
 
 Deno.test("ranks that get no memory to share add up large data by messages, in other memory, too", async () => {
-  const window = { MPI_Win_allocate_shared: () => Promise.resolve(17) };
+  let asked = 0;
+  const window = {
+    statvfs: (_: Uint8Array, status: BigUint64Array) => (status.fill(2n ** 20n), 0),
+    MPI_Win_allocate_shared: () => Promise.resolve((asked++, 17)),
+  };
   const all = mortalMpi({ size: 2, threads: true })
     .map((mpi) => mpiRanks({ ...mpi, window } as unknown as typeof mpi, { seconds: 20 }));
   const items = 2 ** 18, sums = all.map(() => new Float32Array(items));
@@ -41,4 +45,5 @@ Deno.test("ranks that get no memory to share add up large data by messages, in o
     assertEquals([values[0], values.at(-1)], [5, 5]);
   }));
   assertEquals(sums.map((values) => [values[0], values.at(-1)]), [[3, 3], [3, 3]]);
+  assertEquals(asked, 2);
 });

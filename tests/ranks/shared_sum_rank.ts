@@ -75,21 +75,24 @@ async function sums(): Promise<void> {
   await smallWindows();
   const refused = await onHosts((r) => Math.min(r, 1));
   if (size > 2) assertEquals(refused, null);
-  // One rank gets no memory.
-  const failing = rank === 1
-    ? {
-      ...mpi.window!,
-      MPI_Win_allocate_shared: async (
-        ...all: Parameters<NonNullable<Mpi["window"]>["MPI_Win_allocate_shared"]>
-      ) => {
-        await mpi.window!.MPI_Win_allocate_shared(...all);
-        return 17;
-      },
-    }
-    : mpi.window;
-  assertEquals(await onHosts(() => 0, { ...mpi, window: failing }), null);
+  await refusals();
   await ranks.close();
   say(`${size} ranks agree`);
+}
+
+/** Where one rank gets no memory, or the system has no room for it, none has a window. */
+async function refusals(): Promise<void> {
+  const window = mpi.window!, allocate = window.MPI_Win_allocate_shared;
+  const refusing = {
+    async MPI_Win_allocate_shared(...all: Parameters<typeof allocate>) {
+      await allocate(...all);
+      return 17;
+    },
+  };
+  for (const own of [refusing, { statvfs: () => -1 }]) {
+    const failing = rank === 1 ? { ...window, ...own } : window;
+    assertEquals(await onHosts(() => 0, { ...mpi, window: failing as typeof window }), null);
+  }
 }
 
 /** One host, and two hosts of two ranks, where each adds up its own first, through a window smaller than the data. */
