@@ -28,6 +28,7 @@ import { machineOf } from "./machine.ts";
 import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
 import { readData } from "./study_data.ts";
+import { estimateLines } from "./study_estimate.ts";
 import { checkAlike, joinLines, openLines, type StudyLine } from "./study_lines.ts";
 import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
@@ -47,12 +48,13 @@ const FLAGS = {
     "tasks that are run, in this order, each finished before the next; all when absent",
     null,
   ),
+  arms: text<string | null>("A,B", "arms that are run; all of the part when absent", null),
   device: text<string | null>(
     "ADDRESS",
     "PCI address of the GPU, on a machine with several: a process with --tasks and --out of its own for each",
     null,
   ),
-  seconds: positive("seconds after which no run begins", 500),
+  seconds: positive("seconds of the process at which all runs must have ended", 500),
   part: oneOf<"core" | "breadth" | "scratch">(
     ["core", "breadth", "scratch"],
     "what is run: the core, more policies, or models trained from nothing",
@@ -62,6 +64,7 @@ const FLAGS = {
   precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
   "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
   tiny: toggle("random models of a few parameters: shows that it runs"),
+  estimate: toggle("tells how long the runs that are left will take, by those in --out, and ends"),
   report: toggle("writes tables, conclusions and the plot of the runs in --out into --document, and ends"),
   document: text("FILE", "what --report writes into", "tests/bench/STUDY.md"),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
@@ -98,6 +101,11 @@ function subjectsOf(
   };
 }
 
+/** Seconds of the process so far. */
+function clock(): string {
+  return `[${(performance.now() / 1000).toFixed(1)} s]`;
+}
+
 /** What a training came to, in a line. */
 function said(
   lines: readonly StudyLine[],
@@ -107,7 +115,7 @@ function said(
   const arms = lines.map((line) =>
     `${line.arm} ${line.quality.toFixed(4)} in ${line.seconds.toFixed(2)} s of ${line.steps}`
   );
-  return `${purpose} ${seed}  ${task}  ${rate}  ${arms.join(", ")}  ` +
+  return `${clock()} ${purpose} ${seed}  ${task}  ${rate}  ${arms.join(", ")}  ` +
     `(opening ${opening.toFixed(2)}, first step ${setup.toFixed(2)}, compiling later ${
       compiling.toFixed(2)
     }, all ${all.toFixed(2)} s; products measured in ${tuned.toFixed(2)} s so far)`;
@@ -124,6 +132,14 @@ export function withTasks(plan: StudyPlan, names: string | null): StudyPlan {
     );
   });
   return { ...plan, tasks };
+}
+
+/** The plan with the named arms alone, in its own order. */
+export function withArms(plan: StudyPlan, names: string | null): StudyPlan {
+  if (names === null) return plan;
+  const wanted = names.split(","), odd = wanted.find((name) => plan.arms.every((arm) => arm !== name));
+  if (odd === undefined) return { ...plan, arms: plan.arms.filter((arm) => wanted.includes(arm)) };
+  throw new UsageError(`--arms must be of ${plan.arms.join(", ")}: got "${odd}"`);
 }
 
 async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
@@ -161,12 +177,17 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     seconds: flags.seconds,
     subjectOf,
     onLines: (lines, seconds) => print(said(lines, { ...seconds, tuned: tuned() / 1000 })),
-    onFailure: ({ task, arm, rate, seed }, error) =>
-      printError(
-        `failed: ${task.name}, ${arm}, rate ${rate}, seed ${seed}: ${(error as Error).stack ?? error}`,
-      ),
+    onFailure: ({ task, arm, rate, seed }, error) => {
+      const { message = error, stack } = error as Error;
+      printError(`${clock()} failed: ${task.name}, ${arm}, rate ${rate}, seed ${seed}: ${stack ?? error}`);
+      const date = new Date().toISOString(),
+        line = { task: task.name, arm, rate, seed, error: `${message}`, date };
+      Deno.writeTextFileSync(`${flags.out}/failures.jsonl`, JSON.stringify(line) + "\n", { append: true });
+    },
   });
-  print(whole ? "all runs of the plan are finished" : "time is over: the same command goes on");
+  print(
+    `${clock()} ${whole ? "all runs of the plan are finished" : "time is over: the same command goes on"}`,
+  );
 }
 
 /**
@@ -188,7 +209,12 @@ export async function main(args: readonly string[]): Promise<void> {
   if (flags.report) {
     return await report(core, flags);
   }
-  const plan = withTasks({ core, breadth, scratch: SCRATCH }[flags.part], flags.tasks);
+  const part = { core, breadth, scratch: SCRATCH }[flags.part];
+  const plan = withArms(withTasks(part, flags.tasks), flags.arms);
+  if (flags.estimate) {
+    for (const line of estimateLines(plan, await linesIn(flags.out.split(",")))) print(line);
+    return;
+  }
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
   const missing = flags.tiny ? undefined : plan.tasks.find(({ data }) => !names.includes(`${data}.json`));
   if (missing !== undefined) {
@@ -199,15 +225,19 @@ export async function main(args: readonly string[]): Promise<void> {
   await runStudy(flags, plan);
 }
 
-/** Writes what the runs of all folders show. */
-async function report(plan: StudyPlan, { out, document }: Flags): Promise<void> {
-  const folders = out.split(",");
-  const lines = joinLines(
+/** The runs of all folders. */
+async function linesIn(folders: readonly string[]): Promise<StudyLine[]> {
+  return joinLines(
     await Promise.all(folders.map(async (folder) => {
       const { lines } = await openLines(folder, { make: false });
       return { folder, lines };
     })),
   );
+}
+
+/** Writes what the runs of all folders show. */
+async function report(plan: StudyPlan, { out, document }: Flags): Promise<void> {
+  const folders = out.split(","), lines = await linesIn(folders);
   checkAlike(lines, { folder: out, primary: primary().name, precision: null, adapter: null });
   const cache = (await Promise.all(folders.map(readCache))).flat();
   await writeReport(plan, { lines, cache, document });

@@ -45,7 +45,13 @@ export async function measureCache(
     const own: StudyLab = { ...lab, steps, look: Math.max(1, Math.floor(epoch / 4)), judge: epoch };
     const subject = await subjectOf(task), lines: StudyLine[] = [];
     for (const arm of ARMS_COMPARED) {
-      const run = { task, arm, rate: task.rates[1], seed: 1, purpose: "final" } as const;
+      const run = {
+        task: { ...task, steps: undefined },
+        arm,
+        rate: task.rates[1],
+        seed: 1,
+        purpose: "final",
+      } as const;
       lines.push(...await trainCourse(own, { subject, run, arms: [arm], tau: null }));
     }
     const [full, cached] = lines;

@@ -6,36 +6,59 @@
 
 import { cacheLine, cacheNumbers, type CacheResult } from "./study_cache.ts";
 import type { StudyLine } from "./study_lines.ts";
-import { finalRuns, SHORTER, STOPPED, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import {
+  type Arm,
+  finalRuns,
+  FREEZING,
+  isExploratory,
+  PRIMARY,
+  SHORTER,
+  type StudyPlan,
+  tuningRuns,
+} from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
+import { medianOf } from "./study_statistics.ts";
 import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
+import { markdownTable } from "./study_table.ts";
 
-/** How many tasks an arm is better and worse on, and not told apart. */
-interface Count {
+/** Tasks by what a comparison of an arm says of them. */
+interface Tasks {
   readonly better: readonly string[];
   readonly worse: readonly string[];
-  readonly open: number;
+  readonly open: readonly string[];
+  /** Where the interval alone, without Holm's correction, lies above 0. */
+  readonly above: readonly string[];
 }
 
-function countOf(
+/** What is compared. */
+type Comparison = (summary: Summary) => Corrected | null;
+
+/** Tasks of an arm; those on which it is exploratory are left out. */
+function tasksOf(
   summaries: readonly Summary[],
-  { arm, of }: { readonly arm: string; readonly of: (summary: Summary) => Corrected | null },
-): Count {
-  const own = summaries.filter((summary) => summary.arm === arm);
-  const names = (verdict: string): string[] =>
-    own.filter((summary) => verdictOf(of(summary)) === verdict).map(({ task }) => task.name);
-  return { better: names("better"), worse: names("worse"), open: names("open").length };
+  { arm, of }: { readonly arm: string; readonly of: Comparison },
+): Tasks {
+  const own = summaries.filter((summary) => summary.arm === arm && !isExploratory(summary));
+  const named = (holds: (difference: Corrected) => boolean): string[] =>
+    own.flatMap((summary) => {
+      const difference = of(summary);
+      return difference !== null && holds(difference) ? [summary.task.name] : [];
+    });
+  const by = (verdict: string): string[] => named((difference) => verdictOf(difference) === verdict);
+  return { better: by("better"), worse: by("worse"), open: by("open"), above: named(({ low }) => low > 0) };
 }
 
-function countText({ better, worse, open }: Count): string {
-  const list = (names: readonly string[]): string =>
-    `${names.length}${names.length > 0 ? ` (${names.join(", ")})` : ""}`;
-  return `better on ${list(better)}, worse on ${list(worse)}, not told from chance on ${open}`;
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? "0" : `${names.length}: ${names.join(", ")}`;
 }
 
 /** How far the study is. */
 export function progressLines(plan: StudyPlan, lines: readonly StudyLine[]): string[] {
-  const tuned = lines.filter(({ purpose }) => purpose === "tune").length;
+  const tuned = lines.filter(({ purpose }) => purpose === "tune"),
+    given =
+      tuned.filter(({ task, rate }) =>
+        plan.tasks.some((one) => one.name === task && one.rates.includes(rate))
+      ).length;
   const arms = new Set<string>(plan.arms);
   const final = lines.filter((line) => line.purpose === "final" && arms.has(line.arm));
   const used = final.filter((line) => {
@@ -43,9 +66,10 @@ export function progressLines(plan: StudyPlan, lines: readonly StudyLine[]): str
     return task !== undefined && bestRate(lines, { task, arm: line.arm }) === line.rate;
   }).length;
   const all = finalRuns(plan, ({ rates }) => rates[0]).length;
-  const counts = `${tuned} of ${
+  const beyond = tuned.length > given ? `, with ${tuned.length - given} beyond the edges,` : "";
+  const counts = `${given} of ${
     tuningRuns(plan).length
-  } tuning runs and ${used} of ${all} final runs are finished.`;
+  } tuning runs${beyond} and ${used} of ${all} final runs are finished.`;
   if (used >= all) return [counts];
   return [
     `${counts} What has no final run yet is shown by its tuning run, without differences: it says how long runs take, ` +
@@ -53,53 +77,105 @@ export function progressLines(plan: StudyPlan, lines: readonly StudyLine[]): str
   ];
 }
 
-/** What the arms that freeze come to. */
-function armLines(plan: StudyPlan, summaries: readonly Summary[]): string[] {
-  const others = plan.arms.filter((arm) => !SHORTER.includes(arm));
-  return others.flatMap((arm) => {
-    const own = summaries.filter((summary) => summary.arm === arm && summary.toFull !== null);
-    if (own.length === 0) return [];
-    const equal = countOf(summaries, { arm, of: (one) => one.atEqualTime });
-    const without = countOf(summaries, { arm, of: (one) => one.withoutChanges });
-    const counted = equal.better.length + equal.worse.length + equal.open;
-    const changes = own.some(({ mean }) => mean(({ changing }) => changing) > 0)
-      ? ` If changes of the frozen set took no time: ${countText(without)}.`
-      : "";
-    return [
-      `- **${arm}.** At its end, against full training: ${
-        countText(countOf(summaries, { arm, of: (one) => one.toFull }))
-      }. At equal wall-clock, against training for a shorter time: ` +
-      (counted === 0
-        ? "no comparison, as it is faster than half of the steps."
-        : `${countText(equal)}${
-          counted < own.length ? `, without a comparison on ${own.length - counted}` : ""
-        }.`) +
-      changes,
-    ];
+/** Seconds of full training over those of an arm, the middle one of its tasks, with the least and greatest. */
+function speedText(summaries: readonly Summary[], arm: string): string {
+  const times = summaries.filter((one) => one.arm === arm).flatMap((own) => {
+    const full = summaries.find((one) => one.arm === "full" && one.task === own.task);
+    const seconds = (one: Summary): number => one.median((line) => line.seconds);
+    return full === undefined ? [] : [seconds(full) / seconds(own)];
   });
+  if (times.length === 0) return "";
+  const [least, most] = [Math.min(...times), Math.max(...times)];
+  return `${medianOf(times).toFixed(2)} (${least.toFixed(2)} – ${most.toFixed(2)})`;
+}
+
+/** What the arms come to: on which tasks each is better or worse. */
+function armTable(plan: StudyPlan, summaries: readonly Summary[]): string[] {
+  const rows = plan.arms.filter((arm) => arm !== "full" && summaries.some((one) => one.arm === arm)).map(
+    (arm) => {
+      const at = (of: Comparison): Tasks => tasksOf(summaries, { arm, of });
+      const full = at((one) => one.toFull),
+        equal = at((one) => one.atEqualTime),
+        none = SHORTER.includes(arm);
+      return [
+        arm,
+        speedText(summaries, arm),
+        listed(full.better),
+        listed(full.worse),
+        none ? "" : listed(equal.better),
+        none ? "" : listed(equal.worse),
+        none ? "" : listed(at((one) => one.withoutChanges).better),
+      ];
+    },
+  );
+  return markdownTable(
+    [
+      "arm",
+      "times as fast as full",
+      "better than full at its end",
+      "worse",
+      "better than shorter training at equal time",
+      "worse",
+      "better if changes took no time",
+    ],
+    rows,
+  );
+}
+
+const tasksText = (count: number): string => `${count} ${count === 1 ? "task" : "tasks"}`;
+
+/** What an arm is at equal wall-clock, in a sentence. */
+function equalLine(summaries: readonly Summary[], arm: Arm): string {
+  const { better, worse, open, above } = tasksOf(summaries, { arm, of: (one) => one.atEqualTime });
+  const all = better.length + worse.length + open.length;
+  const chance = above.length === 0 ? "" : ` (intervals alone, without the correction: ${listed(above)})`;
+  return `- **${arm}**, at equal wall-clock against training for a shorter time, on ${
+    tasksText(all)
+  }: better on ` +
+    `${listed(better)}${chance}; worse on ${listed(worse)}; not told from chance on ${open.length}.`;
+}
+
+/** The arm that is put forward, on tasks that it was designed on. */
+function exploratoryLines(summaries: readonly Summary[]): string[] {
+  return summaries.filter(isExploratory).flatMap(({ task, arm, atEqualTime: found }) =>
+    found === null ? [] : [
+      `- ${arm} on ${task.name}, where it was designed (exploratory): ${
+        found.mean < 0 ? "worse" : "better"
+      } by ${Math.abs(found.mean).toPrecision(2)} at equal wall-clock, interval ${
+        found.low.toPrecision(2)
+      } to ${found.high.toPrecision(2)}.`,
+    ]
+  );
 }
 
 /** Whether some policy beats training for a shorter time on three tasks. */
 function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
   // What stops full training trains shorter itself.
-  const counted = plan.arms.filter((arm) => ![...SHORTER, ...STOPPED].includes(arm)).map((arm) => ({
+  const counted = plan.arms.filter((arm) => [PRIMARY, ...FREEZING].includes(arm)).map((arm) => ({
     arm,
-    count: countOf(summaries, { arm, of: (one) => one.atEqualTime }),
+    tasks: tasksOf(summaries, { arm, of: (one) => one.atEqualTime }),
   }));
-  const any = counted.some(({ count: { better, worse, open } }) => better.length + worse.length + open > 0);
+  const any = counted.some(({ tasks: { better, worse, open } }) =>
+    better.length + worse.length + open.length > 0
+  );
   const tasks = new Set(summaries.filter(({ toFull }) => toFull !== null).map(({ task }) => task)).size;
   if (!any) return ["Whether a policy beats “just train shorter” at equal wall-clock is not measured yet."];
-  const winners = counted.filter(({ count }) => count.better.length >= 3);
-  return winners.length > 0
-    ? winners.map(({ arm, count }) =>
-      `**${arm} beats “just train shorter” at equal wall-clock on ${count.better.length} tasks**: ${
-        count.better.join(", ")
+  const winners = counted.filter(({ tasks }) => tasks.better.length >= 3);
+  if (winners.length > 0) {
+    return winners.map(({ arm, tasks }) =>
+      `**${arm} beats “just train shorter” at equal wall-clock on ${tasks.better.length} tasks**: ${
+        tasks.better.join(", ")
       }.`
-    )
-    : [
-      "**No arm beats “just train shorter” at equal wall-clock on three tasks with intervals that exclude zero after " +
-      `Holm's correction**: ${tasks} of ${plan.tasks.length} tasks have runs of several seeds.`,
-    ];
+    );
+  }
+  const [near] = counted.filter(({ tasks }) => tasks.above.length >= 3);
+  return [
+    "**No arm that freezes beats “just train shorter” at equal wall-clock on three tasks after Holm's correction**: " +
+    `${tasks} of ${plan.tasks.length} tasks have runs of several seeds.` +
+    (near === undefined
+      ? ""
+      : ` Intervals alone lie above zero on ${near.tasks.above.length} for ${near.arm}.`),
+  ];
 }
 
 /** What the cache of a frozen prefix saved. */
@@ -131,5 +207,15 @@ export function cacheLines(results: readonly CacheResult[]): string[] {
  */
 export function conclusionLines(plan: StudyPlan, summaries: readonly Summary[]): string[] {
   const final = summaries.filter(({ seeds }) => seeds > 0);
-  return [...goalLine(plan, final), "", ...armLines(plan, final)];
+  const shown = [PRIMARY, ...FREEZING, "stop at 4/5 T" as const].filter((arm) =>
+    final.some((one) => one.arm === arm && one.atEqualTime !== null)
+  );
+  const table = armTable(plan, final);
+  return [
+    ...goalLine(plan, final),
+    "",
+    ...shown.map((arm) => equalLine(final, arm)),
+    ...exploratoryLines(final),
+    ...final.length === 0 ? [] : ["", ...table],
+  ];
 }

@@ -56,6 +56,9 @@ export interface StudyLine {
   readonly tau: number | null;
   readonly policy: string | null;
   readonly curve: readonly CurvePoint[];
+  /** Seconds of the whole training, with judging, and how many runs were read off it; absent in runs of the first look. */
+  readonly wall?: number;
+  readonly together?: number;
   readonly precision: string;
   readonly versions: { readonly [name: string]: string | null };
   readonly date: string;

@@ -27,6 +27,7 @@ import { copyToDevice } from "../../core/train/state/upload.ts";
 import { everyBatch, kindOf, type StudyBatch, type StudyData, type StudyRow } from "./study_data.ts";
 import type { StudyTask } from "./study_plan.ts";
 import { SCRATCH_MODELS } from "./study_scratch.ts";
+import type { SharedTraining } from "./study_trainings.ts";
 
 /** What runs need of a task. */
 export interface Subject {
@@ -40,7 +41,13 @@ export interface Subject {
   paramsOf(seed: number): Promise<object>;
   release(params: object): void;
   /** Quality of parameters on a part, with the loss. */
-  judge(params: object, part: "validation" | "test"): Promise<Judgement>;
+  judge(params: object, part: Part): Promise<Judgement>;
+  /** Quality alone, which takes half of the time where it is not the loss. */
+  quality(params: object, part: Part): Promise<number>;
+  /** Quality and perplexity before the first step of a seed, which are the same for all of its runs. */
+  start(params: object, seed: number): Promise<Start>;
+  /** Trainings that runs share, by what they train. */
+  readonly trainings: Map<string, SharedTraining>;
   /** Loss alone, on the validation part. */
   validationLoss(params: object): Promise<number>;
   /** Perplexity of the State of the Union; null for a model that predicts no tokens. */
@@ -51,6 +58,15 @@ export interface Subject {
 export interface Judgement {
   readonly quality: number;
   readonly loss: number;
+}
+
+/** A part that is judged by. */
+type Part = "validation" | "test";
+
+/** What is known before the first step. */
+export interface Start {
+  readonly quality: number;
+  readonly perplexity: number | null;
 }
 
 /** What a subject is made of. */
@@ -92,7 +108,7 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
   const params = unflatten(shown), padding = Number(base.source.pad_token_id ?? 0);
   const sizes = { ...task, padding, kind: kindOf(task.model, data) };
   const rated = sizes.kind === "classes" || sizes.kind === "images";
-  const recorded = async (part: "validation" | "test") => {
+  const recorded = async (part: Part) => {
     const batches = everyBatch(data[part], sizes);
     const means = [
       loss,
@@ -110,11 +126,24 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
     ? undefined
     : [...bases.keys()].find((path) => /^(score|classifier)\.weight$/.test(path));
 
+  const quality = async (params: object, part: Part): Promise<number> => {
+    show(params);
+    const last = parts[part].at(-1)!, [value] = await runAll([last]);
+    return rated ? value : -value;
+  };
+  const perplexity = async (params: object): Promise<number | null> => {
+    if (past === null) return null;
+    show(params);
+    return Math.exp((await past.run()).loss);
+  };
+  const starts = new Map<number, Start>();
+
   return {
     task,
     data,
     padding,
     loss,
+    trainings: new Map(),
     parameters: new Map(trained.map((path) => [path, known.get(path)!])),
     async paramsOf(seed) {
       if (task.model in SCRATCH_MODELS) return (await newScratch(gpu, { task, seed })).params;
@@ -137,10 +166,14 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
       show(params);
       return (await runAll(parts.validation.slice(0, 1)))[0];
     },
-    async perplexity(params) {
-      if (past === null) return null;
-      show(params);
-      return Math.exp((await past.run()).loss);
+    quality,
+    perplexity,
+    async start(params, seed) {
+      const known = starts.get(seed);
+      if (known !== undefined) return known;
+      const found = { quality: await quality(params, "test"), perplexity: await perplexity(params) };
+      starts.set(seed, found);
+      return found;
     },
   };
 }
@@ -151,11 +184,12 @@ async function runAll(evaluations: readonly Evaluation[]): Promise<number[]> {
   return values;
 }
 
+/** The loss, without dropout: what a frozen bottom computes of a text is the same in each epoch only without it. */
 function lossOf(model: Model): Loss<object, StudyBatch> {
   const { task } = model.family.heads[model.architecture];
   return task === "nextToken"
     ? nextTokenLoss(model) as Loss<object, StudyBatch>
-    : classLoss<object, ClassBatch>(model as never) as unknown as Loss<object, StudyBatch>;
+    : classLoss<object, ClassBatch>(model as never, { dropout: 0 }) as unknown as Loss<object, StudyBatch>;
 }
 
 /** The parameters without a head for classes: that for the next token is tied to the embedding. */

@@ -17,9 +17,11 @@ export interface StudyTask {
   /** Sequences in a batch, B, and tokens in each, T. */
   readonly batch: number;
   readonly length: number;
-  /** Rows that are trained on: a run has one epoch of Moby-Dick, about three of all else. */
+  /** Rows that are trained on. */
   readonly rows: number;
-  /** Largest learning rates, of which each arm takes the best. */
+  /** Planned optimizer steps, T, where they are not those of the plan. */
+  readonly steps?: number;
+  /** Peak learning rates, each about three times the last. Each arm takes its best one; {@link beyond} adds a fourth to some. */
   readonly rates: readonly number[];
 }
 
@@ -61,6 +63,17 @@ export type Arm = typeof ARMS[number] | typeof BREADTH_ARMS[number];
 /** The arm that is put forward. */
 export const PRIMARY: Arm = "auto";
 
+/** Arms that freeze, besides the one that is put forward. All others are controls, which need no policy. */
+export const FREEZING: readonly Arm[] = ["GradES", "bottom 50 %", "random 50 %"];
+
+/**
+ * Whether an arm was designed with a task in sight: trials of `auto()` trained on Moby-Dick. What it does there is shown, and counts for
+ * nothing.
+ */
+export function isExploratory({ task, arm }: { readonly task: StudyTask; readonly arm: Arm }): boolean {
+  return arm === PRIMARY && task.data === "moby";
+}
+
 /** Arms without freezing: training for a shorter time, with a schedule of its own. */
 export const SHORTER: readonly Arm[] = ["1/2 of the steps", "3/4 of the steps", "full"];
 
@@ -73,15 +86,16 @@ export const STOPPED: readonly Arm[] = ["stop at alpha T", "stop at 4/5 T"];
  */
 export const OF_FULL: readonly Arm[] = ["full", "stop at alpha T", "stop at 4/5 T", "early stopping"];
 
-const SMOLLM2 = { model: "smollm2", rank: null, rates: [2e-5, 6e-5, 1.8e-4] } as const;
+const SMOLLM2 = { model: "smollm2", rank: null, rates: [1e-5, 3e-5, 1e-4] } as const;
 /** A new head takes a higher rate than all else. */
-const CLASSES = { ...SMOLLM2, rates: [5e-5, 1.5e-4, 4.5e-4] } as const;
+const CLASSES = { ...SMOLLM2, steps: 160, rates: [3e-5, 1e-4, 3e-4] } as const;
 const LORA = { model: "smollm2", rank: 8, rates: [3e-4, 1e-3, 3e-3] } as const;
-const MINILM = { model: "minilm", rank: null, rates: [1e-4, 3e-4, 1e-3] } as const;
+/** Steps of a small model are short: more of them, so that a run lasts seconds. */
+const MINILM = { model: "minilm", rank: null, steps: 480 } as const;
 const MOBY = { data: "moby", batch: 8, length: 256, rows: 960 } as const;
 const INSTRUCTION = { data: "instruction", batch: 16, length: 128, rows: 640 } as const;
-const BANKING = { batch: 64, length: 32, rows: 2560 } as const;
-const SPAM = { batch: 32, length: 64, rows: 1280 } as const;
+const BANKING = { batch: 64, length: 32 } as const;
+const SPAM = { batch: 32, length: 64 } as const;
 
 /** The core tasks. */
 export const TASKS: readonly StudyTask[] = [
@@ -89,10 +103,17 @@ export const TASKS: readonly StudyTask[] = [
   { name: "moby-lora", ...LORA, ...MOBY },
   { name: "instruction-full", ...SMOLLM2, ...INSTRUCTION },
   { name: "instruction-lora", ...LORA, ...INSTRUCTION },
-  { name: "banking77-minilm", ...MINILM, ...BANKING, data: "banking77-minilm" },
-  { name: "banking77-smollm2", ...CLASSES, ...BANKING, data: "banking77-smollm2" },
-  { name: "spam-minilm", ...MINILM, ...SPAM, data: "spam-minilm" },
-  { name: "spam-smollm2", ...CLASSES, ...SPAM, data: "spam-smollm2" },
+  {
+    name: "banking77-minilm",
+    ...MINILM,
+    ...BANKING,
+    data: "banking77-minilm",
+    rows: 7680,
+    rates: [3e-4, 1e-3, 3e-3],
+  },
+  { name: "banking77-smollm2", ...CLASSES, ...BANKING, data: "banking77-smollm2", rows: 2560 },
+  { name: "spam-minilm", ...MINILM, ...SPAM, data: "spam-minilm", rows: 3840, rates: [1e-4, 3e-4, 1e-3] },
+  { name: "spam-smollm2", ...CLASSES, ...SPAM, data: "spam-smollm2", rows: 1280 },
 ];
 
 /** How long all train, and by what. */
@@ -101,8 +122,16 @@ export interface StudyLength {
   readonly steps: number;
   /** Steps between looks; early stopping validates at each, 5 % of the steps as in the paper of GradES. */
   readonly look: number;
-  /** Steps between points of a curve. */
+  /** Steps between points of the curve of a final run. */
   readonly judge: number;
+}
+
+/** Points of a curve, the start aside. */
+const POINTS = 5;
+
+/** How long a task trains: looks and points of the curve lie at the same shares of the steps for all. */
+export function lengthOf<L extends StudyLength>(length: L, { steps }: Pick<StudyTask, "steps">): L {
+  return steps === undefined ? length : { ...length, steps, look: steps / 20, judge: steps / POINTS };
 }
 
 /** The whole plan. */
@@ -112,6 +141,8 @@ export interface StudyPlan extends StudyLength {
   /** Seed by which rates and tau are chosen; no final run uses it. */
   readonly tuningSeed: number;
   readonly finalSeeds: readonly number[];
+  /** Whether arms have no tuning of their own: they take the rate that is best for full training. */
+  readonly untuned?: true;
 }
 
 /** Share of the steps in which GradES freezes nothing, as published, and after which a baseline stops. */
@@ -127,17 +158,14 @@ export const PLAN: StudyPlan = {
   arms: ARMS,
   steps: 120,
   look: 6,
-  judge: 30,
-  tuningSeed: 100,
-  finalSeeds: [1, 2, 3, 4, 5],
+  judge: 24,
+  // Runs with the seeds 100 and 1 to 3 were a first look.
+  tuningSeed: 200,
+  finalSeeds: [11, 12, 13, 14, 15],
 };
 
-/** One seed of what else is of interest, at the rate that is best for full training. */
-export const BREADTH: StudyPlan = {
-  ...PLAN,
-  arms: BREADTH_ARMS,
-  finalSeeds: [1],
-};
+/** What else is of interest, at the rate that is best for full training. */
+export const BREADTH: StudyPlan = { ...PLAN, arms: BREADTH_ARMS, untuned: true };
 
 /** Steps that an arm plans. */
 export function plannedSteps(arm: Arm, { steps }: Pick<StudyLength, "steps">): number {
@@ -179,6 +207,15 @@ export function tuningRuns({ tasks, arms, tuningSeed }: StudyPlan): PlannedRun[]
       }))
     )
   );
+}
+
+/**
+ * The rate beyond the edge of a task's rates that the best one lies at, as far from it as its neighbour; null where the best one has
+ * neighbours on both sides. An arm whose best rate lies at an edge is tuned at this one, too, once.
+ */
+export function beyond({ rates }: Pick<StudyTask, "rates">, best: number): number | null {
+  const at = rates.indexOf(best), inner = at === 0 ? 1 : rates.length - 2;
+  return at > 0 && at < rates.length - 1 ? null : Number((best * best / rates[inner]).toPrecision(3));
 }
 
 /** Whether an arm is defined on a task: an adapter has neither biases nor norms. */

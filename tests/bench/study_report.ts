@@ -14,6 +14,7 @@ import { BREADTH, type StudyPlan } from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
 import { SCRATCH } from "./study_scratch.ts";
 import { summarise, type Summary } from "./study_summary.ts";
+import { meanOf, medianOf } from "./study_statistics.ts";
 import { markdownTable, studyTable } from "./study_table.ts";
 
 /**
@@ -36,27 +37,35 @@ export function between(
   return `${text.slice(0, from + begin.length)}\n\n${lines.join("\n")}\n\n${text.slice(to)}`;
 }
 
-/** Runs of one seed that are no part of the core, beside the core's full training of the same seed. */
+/** Runs that are no part of the core, beside the core's full training and GradES of the same seeds and rate. */
 function breadthTable(lines: readonly StudyLine[]): string[] {
   const final = lines.filter(({ purpose, seed }) => purpose === "final" && BREADTH.finalSeeds.includes(seed));
   const own = final.filter(({ arm }) => BREADTH.arms.some((name) => name === arm));
   if (own.length === 0) return ["Not measured yet."];
-  const beside = final.filter(({ arm, task, rate }) =>
-    arm === "full" && own.some((line) => line.task === task && line.rate === rate)
+  const beside = final.filter((line) =>
+    ["full", "GradES"].includes(line.arm) &&
+    own.some(({ task, rate, seed }) => task === line.task && rate === line.rate && seed === line.seed)
   );
-  const rows = [...beside, ...own].toSorted((a, b) => a.task.localeCompare(b.task)).map((line) => [
-    line.task,
-    line.arm,
-    `${line.rate}`,
-    `${line.steps}`,
-    line.quality >= 0 ? `${(100 * line.quality).toFixed(2)} %` : (-line.quality).toFixed(4),
-    line.seconds.toFixed(2),
-    line.changing.toFixed(2),
-    (line.flops / 1e12).toFixed(1),
-    `${line.frozen} of ${line.components}`,
-  ]);
+  const groups = Map.groupBy([...beside, ...own], ({ task, arm, rate }) => JSON.stringify([task, arm, rate]));
+  const rows = [...groups.values()].toSorted(([a], [b]) => a.task.localeCompare(b.task)).map((runs) => {
+    const [{ task, arm, rate, components }] = runs,
+      mean = (of: (line: StudyLine) => number) => meanOf(runs.map(of));
+    const quality = mean((line) => line.quality);
+    return [
+      task,
+      arm,
+      `${rate}`,
+      `${runs.length}`,
+      mean(({ steps }) => steps).toFixed(0),
+      quality >= 0 ? `${(100 * quality).toFixed(2)} %` : (-quality).toFixed(4),
+      medianOf(runs.map(({ seconds }) => seconds)).toFixed(2),
+      medianOf(runs.map(({ changing }) => changing)).toFixed(2),
+      (mean(({ flops }) => flops) / 1e12).toFixed(1),
+      `${mean(({ frozen }) => frozen).toFixed(0)} of ${components}`,
+    ];
+  });
   return markdownTable(
-    ["task", "arm", "rate", "steps", "quality", "s", "changes, s", "TFLOP", "frozen"],
+    ["task", "arm", "rate", "seeds", "steps", "quality", "s", "changes, s", "TFLOP", "frozen"],
     rows,
   );
 }

@@ -9,33 +9,69 @@ import { keyOf, keyOfPlanned, type LineFile, type StudyLine } from "./study_line
 import type { Subject } from "./study_models.ts";
 import {
   type Arm,
-  BREADTH,
+  beyond,
   finalRuns,
+  lengthOf,
   OF_FULL,
   type PlannedRun,
   type StudyPlan,
   type StudyTask,
   tuningRuns,
 } from "./study_plan.ts";
+import { medianOf } from "./study_statistics.ts";
 import { type StudyCourse, type StudyLab, trainCourse } from "./study_train.ts";
 
 /** Quality of a training whose numbers were no longer finite: below all others. */
 export const DIVERGED = -1e6;
+
+/** What identifies an arm of a task. */
+interface OfArm {
+  readonly task: StudyTask;
+  readonly arm: string;
+}
+
+function tunedLines(lines: readonly StudyLine[], { task, arm }: OfArm): StudyLine[] {
+  return lines.filter((line) => line.task === task.name && line.arm === arm && line.purpose === "tune");
+}
+
+/** Of runs that are equally good the first counts: the middle rate is tuned before the others. */
+function bestOf(lines: readonly StudyLine[]): StudyLine {
+  return lines.reduce((best, line) => line.validation > best.validation ? line : best);
+}
+
+/** The rate beyond the edge that an arm is to be tuned at, too; null where there is none, or the task's rates are not tuned yet. */
+function extraRate(lines: readonly StudyLine[], { task, arm }: OfArm): number | null {
+  const own = tunedLines(lines, { task, arm });
+  const given = task.rates.flatMap((rate) => own.find((line) => line.rate === rate) ?? []);
+  if (given.length < task.rates.length) return null;
+  return beyond(task, bestOf(own.filter((line) => given.includes(line))).rate);
+}
 
 /**
  * The rate that tuning chose for an arm: that of the best quality on the validation part.
  *
  * @param lines Finished runs
  * @param of Task and arm
- * @returns The rate; null while one of the task's rates has no run
+ * @returns The rate; null while one of the task's rates, or the one beyond their edge that the arm needs, has no run
  */
 export function bestRate(
   lines: readonly StudyLine[],
-  { task, arm }: { readonly task: StudyTask; readonly arm: string },
+  { task, arm }: OfArm,
 ): number | null {
-  const own = lines.filter((line) => line.task === task.name && line.arm === arm && line.purpose === "tune");
-  if (task.rates.some((rate) => own.every((line) => line.rate !== rate))) return null;
-  return own.reduce((best, line) => line.validation > best.validation ? line : best).rate;
+  const own = tunedLines(lines, { task, arm }), extra = extraRate(lines, { task, arm });
+  const wanted = extra === null ? task.rates : [...task.rates, extra];
+  if (wanted.some((rate) => own.every((line) => line.rate !== rate))) return null;
+  return bestOf(own).rate;
+}
+
+/** Tuning runs beyond the edges of the rates. */
+function extraRuns({ tasks, arms, tuningSeed: seed }: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
+  return tasks.flatMap((task) =>
+    arms.flatMap((arm): PlannedRun[] => {
+      const rate = extraRate(lines, { task, arm });
+      return rate === null ? [] : [{ task, arm, rate, seed, purpose: "tune" }];
+    })
+  );
 }
 
 /** The threshold of GradES that the tuning run of an arm found at a rate. */
@@ -54,10 +90,14 @@ function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
 
 /** All runs of a plan, in order, given what is finished: task by task, so that a break leaves whole tasks. */
 function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
-  if (plan.arms === BREADTH.arms) return finalRuns(plan, (task) => breadthRate(lines, task));
+  if (plan.untuned) return finalRuns(plan, (task) => breadthRate(lines, task));
   return plan.tasks.flatMap((task) => {
     const own = { ...plan, tasks: [task] };
-    return [...tuningRuns(own), ...finalRuns(own, (task, arm) => bestRate(lines, { task, arm }))];
+    return [
+      ...tuningRuns(own),
+      ...extraRuns(own, lines),
+      ...finalRuns(own, (task, arm) => bestRate(lines, { task, arm })),
+    ];
   });
 }
 
@@ -95,8 +135,10 @@ export interface MakeOptions {
   readonly file: LineFile;
   /** Opens a task, once. */
   subjectOf(task: StudyTask): Promise<Subject>;
-  /** Seconds after which no run begins. */
+  /** Seconds of `now` at which all must have ended: no run begins that would not. */
   readonly seconds: number;
+  /** Seconds so far; those of the process when absent. */
+  readonly now?: () => number;
   /** Most trainings; no limit when absent. */
   readonly most?: number;
   /** Told of a training: its lines, and the seconds that it took with opening the task. */
@@ -116,17 +158,21 @@ export interface MakeOptions {
  * @returns Whether all runs of the plan are finished
  */
 export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boolean> {
-  const { plan, file, seconds, most = Infinity } = options;
-  const began = performance.now(), spent = (): number => (performance.now() - began) / 1000;
+  const { plan, file, seconds, most = Infinity, now = () => performance.now() / 1000 } = options;
   const failed = new Set<string>();
-  for (let made = 0; made < most && spent() < seconds; made++) {
+  for (let made = 0; made < most; made++) {
     const next = nextCourse(plan, file.lines, failed);
-    if (next === null) break;
-    const at = performance.now();
+    if (next === null || now() + expectedSeconds(file.lines, next) > seconds) break;
+    const at = now();
     try {
-      const since = (): number => (performance.now() - at) / 1000;
+      const since = (): number => now() - at;
       const subject = await options.subjectOf(next.run.task), opening = since();
-      const lines = await trained(lab, { ...next, subject });
+      const made = await trained(lab, { ...next, subject });
+      const lines = made.map((line): StudyLine => ({
+        ...line,
+        wall: since() - opening,
+        together: made.length,
+      }));
       for (const line of lines) await file.add(line);
       options.onLines?.(lines, { all: since(), opening });
     } catch (error) {
@@ -138,6 +184,17 @@ export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boo
   return nextCourse(plan, file.lines) === null;
 }
 
+/** Seconds that a training takes by those of its task and arm, or else of its task; 0 where there are none. */
+export function expectedSeconds(
+  lines: readonly StudyLine[],
+  { run, arms }: { readonly run: PlannedRun; readonly arms: readonly Arm[] },
+): number {
+  const own = lines.filter(({ task, wall }) => task === run.task.name && wall !== undefined);
+  const alike = own.filter((line) => arms.some((arm) => line.arm === arm));
+  const seconds = (alike.length > 0 ? alike : own).map(({ wall }) => wall!);
+  return seconds.length === 0 ? 0 : alike.length > 0 ? Math.min(...seconds) : medianOf(seconds);
+}
+
 /** Lines of a training; where its numbers left the finite, lines that say so. */
 async function trained(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]> {
   try {
@@ -147,7 +204,17 @@ async function trained(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]>
     const { task, rate, seed, purpose } = course.run,
       none = { seconds: 0, setup: 0, compiling: 0, changing: 0, validating: 0 };
     return course.arms.map((arm): StudyLine => ({
-      ...{ task: task.name, arm, rate, seed, purpose, planned: lab.steps, steps: 0, best: 0, ...none },
+      ...{
+        task: task.name,
+        arm,
+        rate,
+        seed,
+        purpose,
+        planned: lengthOf(lab, task).steps,
+        steps: 0,
+        best: 0,
+        ...none,
+      },
       ...{ flops: 0, joules: null, peakBytes: 0, quality: DIVERGED, loss: -DIVERGED, validation: DIVERGED },
       ...{ start: DIVERGED, perplexity: null, frozen: 0, components: 0, tau: null, policy: null, curve: [] },
       ...{ precision: lab.precision, versions: lab.versions, date: new Date().toISOString() },

@@ -5,7 +5,16 @@
  */
 
 import type { StudyLine } from "./study_lines.ts";
-import { type Arm, PRIMARY, SHORTER, STOPPED, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import {
+  type Arm,
+  FREEZING,
+  isExploratory,
+  PRIMARY,
+  SHORTER,
+  STOPPED,
+  type StudyPlan,
+  type StudyTask,
+} from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
 import {
   type Difference,
@@ -16,8 +25,11 @@ import {
   pairedDifference,
 } from "./study_statistics.ts";
 
+/** A difference to a counterpart, which took longer where the arm was faster than all that it could be compared with. */
+type Compared = Difference & { readonly slower?: true };
+
 /** A difference, and its probability with Holm's correction for all of its kind. */
-export type Corrected = Difference & { readonly corrected: number };
+export type Corrected = Compared & { readonly corrected: number };
 
 /** An arm on a task. */
 export interface Summary {
@@ -34,7 +46,10 @@ export interface Summary {
   readonly median: (value: (line: StudyLine) => number) => number;
   /** Quality above that of full training of the same seed. */
   readonly toFull: Corrected | null;
-  /** Quality above that of the best training without freezing that takes no longer, of the same seed. */
+  /**
+   * Quality above that of the best training without freezing that takes no longer, of the same seed; of an arm that is faster than
+   * all of these above that of the fastest.
+   */
   readonly atEqualTime: Corrected | null;
   /** The same, with changes of the frozen set in no time, as in a run that is so long that they do not matter. */
   readonly withoutChanges: Corrected | null;
@@ -86,7 +101,7 @@ function differenceOf(
 
 type Kind = "toFull" | "atEqualTime" | "withoutChanges";
 const KINDS: readonly Kind[] = ["toFull", "atEqualTime", "withoutChanges"];
-type Raw = Omit<Summary, Kind> & { readonly [K in Kind]: Difference | null };
+type Raw = Omit<Summary, Kind> & { readonly [K in Kind]: Compared | null };
 
 function rawOf({ plan, lines, task, arm }: {
   readonly plan: StudyPlan;
@@ -112,11 +127,12 @@ function rawOf({ plan, lines, task, arm }: {
   const fulls = of("full");
   // A stop is compared with schedules that end, not with itself.
   const others = { shorter: SHORTER.map(of), stopped: STOPPED.includes(arm) ? [] : STOPPED.map(of) };
-  const equal = (value: (line: StudyLine) => number): Difference | null => {
-    const seconds = medianOf(final.map(value));
-    return SHORTER.includes(arm)
-      ? null
-      : differenceOf(final, ({ seed }) => shorterAt(others, { seed, seconds }));
+  const fastest = Math.min(...SHORTER.map((name) => medianOf(of(name).map(({ seconds }) => seconds))));
+  const equal = (value: (line: StudyLine) => number): Compared | null => {
+    if (SHORTER.includes(arm)) return null;
+    const own = medianOf(final.map(value)), slower = own < fastest, seconds = Math.max(own, fastest);
+    const found = differenceOf(final, ({ seed }) => shorterAt(others, { seed, seconds }));
+    return found === null || !slower ? found : { ...found, slower };
   };
   return {
     task,
@@ -134,9 +150,14 @@ function rawOf({ plan, lines, task, arm }: {
   };
 }
 
+/** Which comparisons are corrected together: those of the arm that is put forward, of others that freeze, and of controls. */
+function familyOf(one: { readonly task: StudyTask; readonly arm: Arm }): string {
+  if (isExploratory(one)) return "exploratory";
+  return one.arm === PRIMARY ? "primary" : FREEZING.includes(one.arm) ? "freezing" : "control";
+}
+
 /**
- * Summaries of all tasks and arms that have a run. Holm's correction goes over all differences of a kind: over those of the
- * primary arm, which was chosen before, and over those of all others.
+ * Summaries of all tasks and arms that have a run. Holm's correction goes over all differences of a kind and a family.
  *
  * @param plan The plan
  * @param lines Finished runs
@@ -146,15 +167,15 @@ export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary
   const raw = plan.tasks.flatMap((task) =>
     plan.arms.flatMap((arm) => rawOf({ plan, lines, task, arm }) ?? [])
   );
-  const corrected = new Map<Difference, number>();
+  const corrected = new Map<Compared, number>();
   for (const kind of KINDS) {
-    for (const family of [true, false]) {
-      const found = raw.flatMap((one) => (one.arm === PRIMARY) === family ? one[kind] ?? [] : []);
+    for (const family of new Set(raw.map(familyOf))) {
+      const found = raw.flatMap((one) => familyOf(one) === family ? one[kind] ?? [] : []);
       const probabilities = holm(found.map(({ p }) => p));
       found.forEach((difference, i) => corrected.set(difference, probabilities[i]));
     }
   }
-  const withHolm = (difference: Difference | null): Corrected | null =>
+  const withHolm = (difference: Compared | null): Corrected | null =>
     difference === null ? null : { ...difference, corrected: corrected.get(difference)! };
   return raw.map((one) => ({
     ...one,
@@ -164,9 +185,11 @@ export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary
   }));
 }
 
-/** Whether a difference is above or below 0 beyond chance, by its corrected probability. */
+/**
+ * Whether a difference is above or below 0 beyond chance, by its corrected probability. To be worse than what took longer says nothing.
+ */
 export function verdictOf(difference: Corrected | null): "better" | "worse" | "open" | null {
   if (difference === null) return null;
-  if (difference.corrected >= 0.05) return "open";
+  if (difference.corrected >= 0.05 || (difference.slower && difference.mean < 0)) return "open";
   return difference.mean > 0 ? "better" : "worse";
 }

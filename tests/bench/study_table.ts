@@ -5,6 +5,7 @@
  */
 
 import type { StudyLine } from "./study_lines.ts";
+import { isExploratory } from "./study_plan.ts";
 import { DIVERGED } from "./study_run.ts";
 import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
 
@@ -48,9 +49,9 @@ function differenceText(difference: Corrected | null, accuracy: boolean): string
   if (difference === null) return "";
   const scale = accuracy ? 100 : 1, digits = accuracy ? 2 : 4;
   const { mean, low, high } = difference;
-  const text = `${signed(scale * mean, digits)} (${signed(scale * low, digits)} – ${
-    signed(scale * high, digits)
-  })`;
+  const text = `${difference.slower ? "≥ " : ""}${signed(scale * mean, digits)} (${
+    signed(scale * low, digits)
+  } – ${signed(scale * high, digits)})`;
   return verdictOf(difference) === "open" ? text : `**${text}**`;
 }
 
@@ -61,13 +62,19 @@ function forgettingText({ lines, mean }: Summary): string {
   return `${at(0)} → ${at(1)}`;
 }
 
+/** Marks a rate that is the last one tried on its side, so that a further one may be better. */
+function edgeText({ task, rate }: Summary): string {
+  if (rate === null || task.rates.includes(rate)) return "";
+  return rate > Math.max(...task.rates) ? " (highest)" : " (lowest)";
+}
+
 function rowOf(summary: Summary): string[] {
   const { task, arm, rate, seeds, lines, mean } = summary, accuracy = isAccuracy(summary);
   const shown = (value: (line: StudyLine) => number, digits: number): string => mean(value).toFixed(digits);
   const joules = lines.every(({ joules }) => joules !== null);
   return [
-    `${task.name}, ${arm}`,
-    `${rate ?? lines[0].rate}${rate === Math.max(...task.rates) ? " (highest)" : ""}`,
+    `${task.name}, ${arm}${isExploratory(summary) ? " (exploratory)" : ""}`,
+    `${rate ?? lines[0].rate}${edgeText(summary)}`,
     seeds === 0 ? "tuning" : `${seeds}`,
     shown(({ steps }) => steps, 0),
     qualityText(summary),

@@ -14,7 +14,7 @@ import {
 } from "@std/assert";
 import { DataError, InputError, NotFoundError } from "@firn/train";
 import { UsageError } from "../../examples/flags.ts";
-import { withTasks } from "./study.ts";
+import { withArms, withTasks } from "./study.ts";
 import { compileClock, joulesOf } from "./study_clocks.ts";
 import { everyBatch, kindOf, trainBatches } from "./study_data.ts";
 import {
@@ -28,12 +28,23 @@ import {
   type StudyLine,
 } from "./study_lines.ts";
 import { openSubject, type Subject } from "./study_models.ts";
-import { ARMS, finalRuns, OF_FULL, PLAN, plannedSteps, stopStep, TASKS, tuningRuns } from "./study_plan.ts";
+import {
+  ARMS,
+  beyond,
+  finalRuns,
+  lengthOf,
+  OF_FULL,
+  PLAN,
+  plannedSteps,
+  stopStep,
+  TASKS,
+  tuningRuns,
+} from "./study_plan.ts";
 import { bottomOf, grace, modulesOf, primary, randomTwinOf, tauOf } from "./study_policies.ts";
 import { medianOf } from "./study_statistics.ts";
 import { bestRate, DIVERGED, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
-import { planningOf, type StudyLab } from "./study_train.ts";
+import { planningOf, type StudyLab, trainCourse } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { auto, blocksOf } from "@firn/train/policies";
 import { hostValues } from "../../core/sources.ts";
@@ -54,6 +65,36 @@ Deno.test("the plan has eight tasks and no run twice, and final seeds that no tu
   for (const { rows, batch, rates } of TASKS) assert(rows % batch === 0 && rates.length === 3);
   assertEquals(ARMS.map((arm) => plannedSteps(arm, PLAN)), [120, 90, 60, ...Array(7).fill(120)]);
   assertEquals([stopStep("stop at alpha T", PLAN), stopStep("stop at 4/5 T", PLAN)], [66, 96]);
+  for (const task of TASKS) {
+    const length = lengthOf(PLAN, task), { steps, look, judge } = length;
+    const ends = [...ARMS.map((arm) => plannedSteps(arm, length)), stopStep("stop at alpha T", length)!];
+    assert(steps === 20 * look && judge === 4 * look && ends.every((step) => step % look === 0), task.name);
+    assertEquals(stopStep("stop at 4/5 T", length), 0.8 * steps);
+  }
+});
+
+Deno.test("an arm that is best at an edge of its rates is tuned once beyond it, and each arm by itself", () => {
+  const [{ rates }] = TASKS, [low, middle, high] = rates;
+  assertEquals([beyond({ rates: [1, 3, 10] }, 3), beyond({ rates: [1, 3, 10] }, 10)], [null, 33.3]);
+  const plan = { ...PLAN, tasks: TASKS.slice(0, 1), arms: ["auto", "GradES"] as const },
+    lines: StudyLine[] = [];
+  const good: Record<string, Record<number, number>> = {
+    auto: { [low]: 1, [middle]: 2, [high]: 2 },
+    GradES: { [low]: 3, [middle]: 2, [high]: 1 },
+  };
+  let final = nextCourse(plan, lines)!;
+  for (; final.run.purpose === "tune"; final = nextCourse(plan, lines)!) {
+    lines.push(finished(final.run, { validation: good[final.run.arm][final.run.rate] ?? 2.5 }));
+  }
+  assertEquals(lines.map(({ arm, rate }) => [arm, rate]).slice(6), [[
+    "GradES",
+    Number((low * low / middle).toPrecision(3)),
+  ]]);
+  // The rate beyond is worse, and of two that are equally good the middle one is taken.
+  const rateOf = (arm: string) => bestRate(lines, { task: plan.tasks[0], arm });
+  assertEquals([rateOf("auto"), rateOf("GradES")], [middle, low]);
+  const more = lines.with(-1, { ...lines.at(-1)!, validation: 9 });
+  assertEquals(bestRate(more, { task: plan.tasks[0], arm: "GradES" }), more.at(-1)!.rate);
 });
 
 Deno.test("nextCourse finishes task by task, tunes all arms before a final run, reads several arms off one training, and gives each its best rate", () => {
@@ -69,23 +110,23 @@ Deno.test("nextCourse finishes task by task, tunes all arms before a final run, 
       if (purpose === "final") {
         const own = lines.filter((line) => line.purpose === "tune" && line.task === task.name);
         assertEquals(own.length, 3 * ARMS.length);
-        assertEquals(at, arm === "early stopping" ? 2 : 0);
-        assertEquals(next.tau, arm === "GradES" ? 0.5 : null);
+        assertEquals(at, 1);
+        assertEquals(next.tau, arm === "GradES" ? 1 : null);
       }
-      // Early stopping is best at the highest rate, all others at the lowest.
+      // The middle rate is the best, so that none is tuned beyond the others.
       lines.push(
         finished(run, {
-          validation: arm === "early stopping" ? at : -at,
+          validation: at === 1 ? 1 : 0,
           tau: arm === "GradES" ? (1 + at) / 2 : null,
         }),
       );
     }
   }
   assertEquals(new Set(lines.map(keyOf)).size, 8 * 8 * ARMS.length);
-  // Arms of the full training share it, unless they have another rate.
-  assertEquals(trainings, 8 * (3 * (ARMS.length - 3) + 5 * (ARMS.length - 2)));
+  // Arms of the full training share it.
+  assertEquals(trainings, 8 * (3 + 5) * (ARMS.length - 3));
   const [task] = TASKS;
-  assertEquals(bestRate(lines, { task, arm: "early stopping" }), task.rates[2]);
+  assertEquals(bestRate(lines, { task, arm: "early stopping" }), task.rates[1]);
   assertEquals(bestRate(lines.slice(1), { task, arm: "full" }), null);
 });
 
@@ -99,7 +140,7 @@ Deno.test("lines survive a cut: half a line is dropped, and a broken one within 
     const again = await openLines(`${folder}/new`);
     assertEquals(again.lines.map(({ quality }) => quality), [0.333333]);
     await again.add({ ...line, seed: 7 });
-    assertEquals((await openLines(`${folder}/new`)).lines.map(({ seed }) => seed), [100, 7]);
+    assertEquals((await openLines(`${folder}/new`)).lines.map(({ seed }) => seed), [PLAN.tuningSeed, 7]);
     assertThrows(() => parseLines(`{"a\n${lineOf(line)}`, "f"), DataError, 'line 1 of "f"');
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -116,7 +157,7 @@ Deno.test("runs of two folders are joined, and none counts twice", async () => {
     const parts = [{ folder: "a", lines: a.lines }, { folder: "b", lines: b.lines }];
     assertEquals(joinLines(parts), [one, two]);
     const error = assertThrows(() => joinLines([...parts, { folder: "c", lines: [two] }]), InputError);
-    assertMatch(error.message, /"b" and "c".*"moby-lora","full",0\.001,100,"tune"/);
+    assertMatch(error.message, /"b" and "c".*"moby-lora","full",0\.001,200,"tune"/);
     await Deno.writeTextFile(`${folder}/a/lines.jsonl`, lineOf(one) + lineOf(one));
     const twice = await assertRejects(() => openLines(`${folder}/a`), InputError);
     assertMatch(twice.message, /\/a" as none may count twice/);
@@ -151,6 +192,12 @@ Deno.test("--tasks takes tasks in its order, and names those that there are", ()
   const { tasks } = withTasks(PLAN, "spam-minilm,moby-full");
   assertEquals(tasks.map(({ name }) => name), ["spam-minilm", "moby-full"]);
   assertThrows(() => withTasks(PLAN, "moby"), UsageError, "moby-full, moby-lora");
+  assertEquals(withArms(PLAN, "auto,full").arms, ["full", "auto"]);
+  assertThrows(
+    () => withArms(PLAN, "full,none"),
+    UsageError,
+    'early stopping, GradES, auto, bottom 50 %, random 50 %: got "none"',
+  );
 });
 
 Deno.test("the clock of compiling holds the measuring of products, and one that failed leaves it standing", async () => {
@@ -296,7 +343,9 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
     for (const line of file.lines) {
       assert(line.seconds > 0 && line.joules! > 0 && line.peakBytes > 0 && line.flops > 0);
       assertEquals(line.validating > 0, line.arm === "early stopping");
-      assertEquals(line.curve.map(([, step]) => step), line.steps === 6 ? [0, 4, 6] : [0, 4, 8]);
+      assert(line.wall! > line.seconds && line.together === 4);
+      const points = line.purpose === "tune" ? [0] : [0, 4];
+      assertEquals(line.curve.map(([, step]) => step), [...points, line.steps]);
       assertEquals([line.curve[0][3], line.curve.at(-1)![3]], [line.start, line.quality]);
       assert(line.perplexity![0] > 1 && line.perplexity![1] !== line.perplexity![0]);
     }
@@ -323,11 +372,42 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
       void told.push(`${task.name} ${rate}`);
     assertEquals(await makeRuns(labOf(gpu), { ...both, file, subjectOf, onFailure }), false);
     assertEquals(told, ["tiny-lora 0.003", "tiny-lora 0.001", "tiny-lora 0.01"]);
-    assertEquals(
-      file.lines.filter(({ arm }) => arm === "1/2 of the steps").length,
-      3 + TINY.finalSeeds.length,
-    );
+    const half = file.lines.filter(({ arm }) => arm === "1/2 of the steps");
+    assertEquals(half.filter(({ purpose }) => purpose === "final").length, TINY.finalSeeds.length);
+
+    // A training that would not end in time does not begin.
+    const late = { ...options, plan: { ...plan, finalSeeds: [1, 2, 3] }, file, now: () => 600 - 1e-3 };
+    const count = file.lines.length;
+    assertEquals([await makeRuns(labOf(gpu), late), file.lines.length], [false, count]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("runs that share a training are the runs that they are alone, to the byte", async () => {
+  await using gpu = await openTestGpu();
+  const [task] = TINY.tasks, lab = labOf(gpu), source = await tinySources(gpu)(task);
+  const runs = (["full", "1/2 of the steps", "bottom 50 %", "full"] as const).map((arm, i) =>
+    ({ task, arm, rate: task.rates[i % 2], seed: 1 + i, purpose: "tune" }) as const
+  );
+  const [together, alone] = [[], []] as [StudyLine[], StudyLine[]];
+  const shared = await openSubject(gpu, source);
+  // What the device makes once is there.
+  await trainCourse(lab, {
+    run: runs[0],
+    arms: ["full"],
+    tau: null,
+    subject: await openSubject(gpu, source),
+  });
+  for (const run of runs) {
+    const course = { run, arms: [run.arm], tau: null };
+    together.push(...await trainCourse(lab, { ...course, subject: shared }));
+    alone.push(...await trainCourse(lab, { ...course, subject: await openSubject(gpu, source) }));
+  }
+  assertEquals(shared.trainings.size, 2);
+  const told = (lines: readonly StudyLine[]) =>
+    lines.map((
+      { loss, steps, flops, peakBytes, curve },
+    ) => [loss, steps, flops, peakBytes, curve.at(-1)![3]]);
+  assertEquals(told(together), told(alone));
 });

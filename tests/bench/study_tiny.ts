@@ -33,7 +33,7 @@ export const TINY: StudyPlan = {
 };
 
 /** All arms of one seed. */
-export const TINY_BREADTH: StudyPlan = { ...TINY, arms: BREADTH_ARMS, finalSeeds: [1] };
+export const TINY_BREADTH: StudyPlan = { ...TINY, arms: BREADTH_ARMS, finalSeeds: [1], untuned: true };
 
 const CLASSES = ["a", "b"];
 const VOCABULARY = 16;

@@ -5,11 +5,6 @@
  */
 
 import {
-  adamW,
-  chain,
-  clipByGlobalNorm,
-  cosine,
-  defineTraining,
   flatten,
   free,
   type Gpu,
@@ -25,17 +20,10 @@ import type { Compiled, PowerMeter } from "./study_clocks.ts";
 import { kindOf, type StudyBatch, trainBatches } from "./study_data.ts";
 import type { CurvePoint, StudyLine } from "./study_lines.ts";
 import type { Subject } from "./study_models.ts";
-import {
-  type Arm,
-  type PlannedRun,
-  plannedSteps,
-  stopStep,
-  type StudyLength,
-  WARMUP,
-  WEIGHT_DECAY,
-} from "./study_plan.ts";
-import { freezingOf, tauOf } from "./study_policies.ts";
+import { type Arm, lengthOf, type PlannedRun, stopStep, type StudyLength } from "./study_plan.ts";
+import { tauOf } from "./study_policies.ts";
 import { medianOf } from "./study_statistics.ts";
+import { type OpenTraining, openTraining } from "./study_trainings.ts";
 
 /** What all runs share. */
 export interface StudyLab extends StudyLength {
@@ -58,7 +46,6 @@ export interface StudyCourse {
 }
 
 type State = TrainingState<object>;
-type Definition = ReturnType<typeof definitionOf>;
 
 /** Milliseconds and work up to a step. */
 interface Meter {
@@ -102,34 +89,13 @@ interface Progress {
 interface Scene {
   readonly lab: StudyLab;
   readonly course: StudyCourse;
-  readonly definition: Definition;
+  readonly definition: OpenTraining;
   readonly progress: Progress;
   /** Quality, perplexity and bytes before the first step. */
   readonly start: { readonly quality: number; readonly perplexity: number | null; readonly bytes: number };
 }
 
 const STOPPING = earlyStopping({ minDelta: 5e-4, patience: 3 });
-
-function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
-  const planned = plannedSteps(run.arm, lab), { loss, parameters } = subject;
-  const { policy, trains, never, cached } = freezingOf(run, { parameters, tau, steps: planned });
-  const learningRate = cosine({ peak: run.rate, warmup: Math.ceil(WARMUP * planned), steps: planned });
-  const training = defineTraining(lab.gpu, loss, {
-    optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate, weightDecay: WEIGHT_DECAY })),
-    ...policy !== null && { policy },
-    trainable: (path) => (loss.trainable?.(path) ?? true) && trains(path),
-    steps: planned,
-    lookEvery: lab.look,
-    precision: lab.precision,
-    ...cached && { cachePrefix: true },
-  });
-  return {
-    training,
-    planned,
-    never,
-    policy: policy?.name ?? (never > 0 ? `never ${never}` : null),
-  };
-}
 
 /**
  * Trains, and tells what came of it.
@@ -138,23 +104,24 @@ function definitionOf(lab: StudyLab, { subject, run, tau }: StudyCourse) {
  * @param course What to train
  * @returns A line for each arm that is wanted
  */
-export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<StudyLine[]> {
-  const { gpu } = lab, { subject, run, arms, tau } = course;
-  const bytes = gpu.counts.bytes, params = await subject.paramsOf(run.seed);
-  let state: State | null = null, progress: Progress | null = null;
+export async function trainCourse(
+  { gpu, ...given }: StudyLab,
+  course: StudyCourse,
+): Promise<StudyLine[]> {
+  const { subject, run, arms, tau } = course, lab: StudyLab = lengthOf({ gpu, ...given }, run.task);
+  const definition = openTraining(lab, course), bytes = gpu.counts.bytes - definition.held;
+  let state: State | null = null, progress: Progress | null = null, params: object | null = null;
   try {
-    const definition = definitionOf(lab, course);
-    using training = definition.training;
-    state = await training.init(params);
-    const { quality } = await subject.judge(state.params, "test");
-    const start = { quality, bytes, perplexity: await subject.perplexity(state.params) };
+    params = await subject.paramsOf(run.seed);
+    state = await definition.training.init(params);
+    const start = { bytes, ...await subject.start(state.params, run.seed) };
     const none = { clocked: 0, compiling: 0, changing: 0, validating: 0 };
     const meter: Meter = { ...none, validatingJoules: 0, flops: 0, joules: 0 };
-    const points = [{ ...meter, step: 0, quality }];
+    const points = [{ ...meter, step: 0, quality: start.quality }];
     progress = { meter, setup: 0, waiting: arms, tau, points, lines: [], looks: [], changed: false };
     const scene: Scene = { lab, course, definition, progress, start };
     gpu.counts.peakBytes = gpu.counts.bytes;
-    const rows = subject.data.train.slice(0, course.run.task.rows);
+    const rows = subject.data.train.slice(0, run.task.rows);
     const sizes = { ...run.task, padding: subject.padding, kind: kindOf(run.task.model, subject.data) };
     const batches = trainBatches(rows, { ...sizes, seed: run.seed });
     while (progress.waiting.length > 0) {
@@ -169,13 +136,15 @@ export async function trainCourse(lab: StudyLab, course: StudyCourse): Promise<S
       free(state.params);
       free(Object.fromEntries(state.leaves));
     }
-    subject.release(params);
+    if (params !== null) subject.release(params);
+    const whole = progress !== null && progress.waiting.length === 0;
+    definition.close({ whole, held: gpu.counts.bytes - bytes });
   }
 }
 
 /** Takes the steps up to the next look, while the clock runs. The first step of all stands apart. */
 async function stepsToLook(
-  { lab: { gpu, compiled, power }, definition: { training }, progress }: Scene,
+  { lab: { gpu, compiled, power }, definition: { training, planned }, progress }: Scene,
   { state, batches }: { state: State; readonly batches: Iterator<StudyBatch> },
 ): Promise<State> {
   let began = performance.now(), cold = compiled(), { flops, changing } = progress.meter;
@@ -193,7 +162,7 @@ async function stepsToLook(
       progress.setup = (performance.now() - began) / 1000;
       [began, cold] = [performance.now(), compiled()];
     }
-  } while (state.look === null && !state.done);
+  } while (state.look === null && !state.done && state.step < planned);
   const { meter } = progress, now = performance.now(), drawn = power.joules(began, now);
   progress.meter = {
     ...meter,
@@ -209,7 +178,8 @@ async function stepsToLook(
 
 /** What happens at a look, while the clock stands: arms that end here get their line. */
 async function lookAround(scene: Scene, state: State): Promise<void> {
-  const { progress, lab, course } = scene, { step, done } = state;
+  const { progress, lab, course: { subject, run }, definition: { planned } } = scene, { step } = state;
+  const done = state.done || step === planned;
   const end = async (arm: Arm, weights: object, best: number): Promise<void> => {
     progress.lines.push(await lineOf(scene, { arm, state, weights, best }));
     progress.waiting = progress.waiting.filter((other) => other !== arm);
@@ -219,8 +189,8 @@ async function lookAround(scene: Scene, state: State): Promise<void> {
   }
   for (const arm of progress.waiting) if (stopStep(arm, lab) === step) await end(arm, state.params, step);
   if (done) { for (const arm of progress.waiting) await end(arm, state.params, step); }
-  else if (step % lab.judge === 0) {
-    const { quality } = await course.subject.judge(state.params, "test");
+  else if (run.purpose === "final" && step % lab.judge === 0) {
+    const quality = await subject.quality(state.params, "test");
     progress.points.push({ ...progress.meter, step, quality });
   }
 }
@@ -277,7 +247,7 @@ async function lineOf(
   },
 ): Promise<StudyLine> {
   const { meter, points, setup, tau } = progress, { planned, policy, never, training } = definition;
-  const test = await subject.judge(weights, "test"), { quality } = await subject.judge(weights, "validation");
+  const test = await subject.judge(weights, "test"), quality = await subject.quality(weights, "validation");
   const after = await subject.perplexity(weights), pays = arm === "early stopping";
   const seconds = secondsOf(meter, pays);
   const earlier = points.filter(({ step }) => step < state.step);
