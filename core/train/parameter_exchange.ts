@@ -40,8 +40,8 @@ export interface ExchangeTime {
   /** Those of them after the backward pass; the others are hidden behind it. */
   readonly waitedMs: number;
   /**
-   * Milliseconds in which this process waited for values of the device, the ranks added up, and this process wrote the sums back. They
-   * overlap. Absent where that is not measured.
+   * Milliseconds in which this process waited for values of the device after the first, the ranks added up, and this process wrote the
+   * sums back. They overlap. Absent where that is not measured.
    */
   readonly stages?: Readonly<Record<"read" | "sum" | "write", number>>;
 }

@@ -23,8 +23,10 @@ export function exchangeClock(): ExchangeClock {
   let ms = 0, read = 0, sum = 0, write = 0, readAt = 0, summedAt = 0, arrivedAt = 0;
   return {
     async read(work) {
-      const begun = performance.now(), result = await work();
-      read += (readAt = performance.now()) - begun;
+      const begun = readAt === 0 ? Infinity : performance.now(), result = await work();
+      readAt = performance.now();
+      // Before the first value the device computes what is exchanged.
+      read += Math.max(0, readAt - begun);
       return result;
     },
     async sum(work) {
