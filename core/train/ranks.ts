@@ -24,6 +24,11 @@
  * Open MPI announces messages above 64 KiB first, which takes three times as long: `--mca btl_tcp_eager_limit 33554432` and
  * `--mca btl_tcp_rndv_eager_limit 33554432` send them at once.
  *
+ * Ranks of one host do not send: they add up in memory that they share, 32 MiB of `/dev/shm` at most and half of what is free there,
+ * by as many as eight threads each, from 1 MiB on. Each adds up its slice in the order of the ranks, so that sums are the same on each
+ * repeat. Several hosts with as many ranks each send sums, each rank those of its slice. Where there is no such memory, and with
+ * `survive`, MPI sends all values. tests/bench/RESULTS.md has times.
+ *
  * On one host: `./firn ranks 8 finetune ...`, or `mpirun -n 8 ./firn finetune ...`. On several with Open MPI or MPICH:
  * `mpirun -n 16 --host a:8,b:8 ./firn finetune ...` from a folder that all hosts share. Under Slurm, one task a GPU:
  *
@@ -55,14 +60,9 @@ export interface Ranks {
   /** What carries the data, for people. */
   readonly engine: string;
   /**
-   * Whether sums of gradients are copied to memory of this process before they are given to the other ranks; false when absent: they
-   * then lie in memory of the driver of the GPU, which saves a copy, and which the kernel lets no other process read.
-   */
-  readonly ownMemory?: boolean;
-  /**
    * Adds up the values of all ranks, in place. All ranks get the same bits.
    *
-   * @param data As many values on each rank
+   * @param data As many values on each rank; they may lie in memory that the driver of a GPU mapped
    */
   sum(data: Float32Array): Promise<void>;
   /**

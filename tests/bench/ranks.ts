@@ -42,7 +42,6 @@ const FLAGS = {
     null,
   ),
   variants: text<string | null>("FILE", "measured products, such as .firn/tune.json; others by a rule", null),
-  copies: toggle("copy sums to memory of the process before MPI gets them"),
   torch: toggle("measure PyTorch, too"),
   tiny: toggle("the smallest jobs, to try the command"),
 };
@@ -125,7 +124,7 @@ async function mpiWords(size: number): Promise<string[]> {
 }
 
 function questionOf({ flags, jobs, counts }: Run, ranked: boolean, seconds: number): Question {
-  const { turn, gpu, variants, copies } = flags;
+  const { turn, gpu, variants } = flags;
   return {
     jobs: ranked ? jobs : jobsOfOne(jobs),
     totals: counts,
@@ -134,7 +133,6 @@ function questionOf({ flags, jobs, counts }: Run, ranked: boolean, seconds: numb
     turn,
     gpu,
     variants,
-    copies,
   };
 }
 

@@ -47,8 +47,6 @@ export interface Question {
   readonly gpu: "deno" | "dawn";
   /** File of measured products; those that it does not have are chosen by a rule. */
   readonly variants: string | null;
-  /** Whether sums are copied to memory of the process before MPI gets them. */
-  readonly copies: boolean;
   /** Numbers of GPUs whose total batch one GPU takes, for its losses. */
   readonly totals: readonly number[];
 }
@@ -195,8 +193,8 @@ async function main([text]: readonly string[]): Promise<void> {
   const began = performance.now(), question: Question = JSON.parse(text);
   if (await withOwnGpu(text, question)) return;
   const device = await deviceOf({});
-  const joined = question.ranked ? await openRanks({ timeout: 120 }) : null;
-  const ranks = joined && { ...joined, ownMemory: question.copies }, first = (ranks?.rank ?? 0) === 0;
+  const ranks = question.ranked ? await openRanks({ timeout: 120 }) : null;
+  const first = (ranks?.rank ?? 0) === 0;
   await using gpu = await openGpu({ gpu: question.gpu, tune: false, ...device !== null && { device } });
   if (question.variants !== null) {
     const known = await loadVariants({ path: question.variants, fileSystem: hostFileSystem() }, gpu.name);

@@ -151,28 +151,6 @@ function noted({ sumInto }: Ranks, seen: ArrayBufferLike[]): NonNullable<Ranks["
   };
 }
 
-for (const kind of ["waits for all work", "leaves work queued"] as const) {
-  Deno.test(`ranks with memory of their own add up the same bits there, where mapping ${kind}`, async () => {
-    const queued = kind === "leaves work queued";
-    await using gpu = await openGpu({ tune: false, ...queued && { gpu: wrappedGpu({ bindings: 10 }) } });
-    const given = new Set<ArrayBufferLike>(), [ranks] = ranksInProcess(1);
-    const { states: _, ...mapped } = await run(gpu, { ranks });
-    const { states: __, ...own } = await run(gpu, {
-      ranks: {
-        ...ranksInProcess(1)[0],
-        ownMemory: true,
-        sum: (data) => {
-          if (data.length > 3) given.add(data.buffer);
-          return Promise.resolve();
-        },
-      },
-    });
-    assertEquals(own, mapped);
-    // Memory that was mapped is gone with the mapping.
-    assertEquals([...given].map(({ byteLength }) => byteLength > 0), Array(IN_FLIGHT).fill(true));
-  });
-}
-
 for (
   const [kind, parts] of [
     ["waits for all work", [0]],

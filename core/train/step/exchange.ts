@@ -32,8 +32,6 @@ interface Slot {
   readonly staging: Staging;
   /** For its way back; null where `writeBuffer` does it. */
   readonly upload: KeptUpload | null;
-  /** Where the ranks find it; null where they do in the mapped memory. */
-  readonly own: Float32Array | null;
 }
 
 /** What an exchange has. */
@@ -119,13 +117,12 @@ async function makeRoom(
   held: Held,
   { count, bytes }: { readonly count: number; readonly bytes: number },
 ): Promise<void> {
-  const { gpu, ranks } = held;
+  const { gpu } = held;
   if (held.slots.length === count && held.slots[0]?.staging.buffer.size === bytes) return;
   free(held);
   held.slots = Array.from({ length: count }, () => ({
     staging: newStaging(gpu, bytes),
     upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
-    own: ranks.ownMemory ? new Float32Array(bytes / 4) : null,
   }));
   await checkAllocations(gpu);
 }
@@ -162,20 +159,20 @@ async function exchangeAll(
     }
     if (!staged) stage(gpu, buckets[at], slot.staging);
     freed.delete(slot);
-    const reading = read(gpu, slot, totalBytes(buckets[at]));
+    const reading = read(gpu, slot.staging, totalBytes(buckets[at]));
     reading.catch(() => {});
     reads.push(reading);
   };
   const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
-    const { staging, upload, own } = slot;
+    const { staging, upload } = slot;
     // The other ranks may write to it, whatever happens here.
-    staging.busy = own === null || ranks.sumInto !== undefined;
+    staging.busy = true;
     const sums = await clock.sum(() => addUp(ranks, { values, upload }));
     staging.busy = false;
     // Freed meanwhile, with the buffers of the sums.
     if (held.slots !== slots) return freeSlot(slot);
     clock.write(() => putBack(gpu, { upload, pieces, sums }));
-    if (own === null) staging.buffer.unmap();
+    staging.buffer.unmap();
     freed.add(slot);
   };
   for (const [i, pieces] of buckets.entries()) {
@@ -228,13 +225,8 @@ function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging):
 }
 
 /** The values of a bucket that was staged. */
-async function read(gpu: Gpu, { staging, own }: Slot, bytes: number): Promise<Float32Array> {
-  const values = new Float32Array(await mapped(gpu, staging, bytes));
-  if (own === null) return values;
-  const copy = own.subarray(0, values.length);
-  copy.set(values);
-  staging.buffer.unmap();
-  return copy;
+async function read(gpu: Gpu, staging: Staging, bytes: number): Promise<Float32Array> {
+  return new Float32Array(await mapped(gpu, staging, bytes));
 }
 
 /** Uploads a bucket to where it came from. */
