@@ -211,7 +211,7 @@ async function trained(
     readonly flags: Flags & { readonly steps: number };
     readonly joined: Joined | null;
   },
-): Promise<{ readonly model: Model; readonly rows: Summary }> {
+): Promise<{ readonly model: Model; readonly rows: Summary; readonly step: number }> {
   const { steps } = flags, loss = classLoss(model, regularizationOf(flags));
   const { policy } = await policyOf(flags.policy, {});
   const training = trainingOf(gpu, model, { flags, policy, joined });
@@ -222,14 +222,10 @@ async function trained(
     metrics: { ...lossMetrics(loss), accuracy: classAccuracy(model) },
     store: bestCopy(gpu),
   });
-  const { params, frozen } = await taken.take(training, {
-    params: model.params,
-    batches,
-    steps,
-    evaluations,
-  });
+  const state = await taken.take(training, { params: model.params, batches, steps, evaluations });
   const kind = { trains: "full", predicts: "classify", steps, epochs } as const;
-  return { model: { ...model, params }, rows: frozenRows(training, { frozen, policy, kind }) };
+  const rows = frozenRows(training, { frozen: state.frozen, policy, kind });
+  return { model: { ...model, params: state.params }, rows, step: state.step };
 }
 
 /** Mails as words: marks and mark-up take many tokens, and tell little. */
@@ -358,7 +354,7 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
   });
   await using taken = await openSteps(gpu, { flags, config: { ...flags, steps }, joined });
   const batches = shareOf(shuffledBatches(rows, { ...sizes, seed }), joined);
-  const { model: after, rows: told } = await trained(gpu, model, {
+  const { model: after, rows: told, step } = await trained(gpu, model, {
     taken,
     batches,
     epochs: steps * batch / rows.length,
@@ -390,7 +386,7 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
     });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
-  print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);
+  print(`${"steps".padEnd(15)} ${step} in ${clock(performance.now() - began)}`);
 }
 
 /** Names of classes, or how many there are. */

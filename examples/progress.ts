@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Component, OnProgress } from "@firn/train";
+import type { Component, OnProgress, TrainingState } from "@firn/train";
 import { printable } from "@firn/train/report";
 
 /** Prints progress and, between its updates, ordinary lines. */
@@ -178,4 +178,14 @@ export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)}
 export function clock(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000);
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+/** A line about training that took fewer steps than it was to. */
+export function endedText(
+  { step, ending }: Pick<TrainingState<object>, "step" | "ending">,
+  steps: number,
+): string {
+  return `ended       after step ${step} of ${steps}${
+    ending?.reason === "frozen" ? ", as all is frozen" : ""
+  }`;
 }

@@ -28,7 +28,7 @@ import { positive, readFlags, runMain, share, text, topic, type Values, whole } 
 import { GPU_FLAGS, openShown } from "./gpu.ts";
 import { helpOf } from "./help.ts";
 import { print } from "./print.ts";
-import { stage } from "./progress.ts";
+import { endedText, stage } from "./progress.ts";
 import { draws } from "./shuffle.ts";
 import { ALPHABET, idsOf, newSsm, ssmLoss, type SsmParams, ssmScores } from "./ssm_model.ts";
 import { openText } from "./text.ts";
@@ -138,7 +138,8 @@ async function main(args: readonly string[]): Promise<void> {
     const share = event.after.matmulFlops / event.before.matmulFlops;
     print(`  froze ${event.frozen.join(", ")}: a step has ${(100 * share).toFixed(0)} % of its products`);
   }
-  const { params } = state!;
+  const { params, step, ending } = state!;
+  if (step < flags.steps) print(endedText({ step, ending }, flags.steps));
   const batches = tokenWindows(ids.subarray(-held), { length: LENGTH + 1, batch: HELD_OUT, seed: 0 }).all();
   const { loss } = await evaluate(gpu, { loss: ssmLoss, params, batches });
   print(`\nheld out    ${(loss / Math.LN2).toFixed(3)} bits a character`);

@@ -36,7 +36,7 @@ import { type Choice, providerOf } from "./gpu.ts";
 import { loggerOf, OBSERVE_FLAGS } from "./observe_flags.ts";
 import { claimFolder } from "./output.ts";
 import { print } from "./print.ts";
-import { frozenText, progress, rateText } from "./progress.ts";
+import { endedText, frozenText, progress, rateText } from "./progress.ts";
 import { watchedRun } from "./watched.ts";
 
 /** Flags about how these steps are observed. */
@@ -153,6 +153,7 @@ export async function openSteps(
       if (sent !== undefined) print(`exchanged   ${bytesText(sent)} a step by each rank`);
       const { saved, told } = await evaluations?.finish(state) ?? { saved: state, told: state };
       ending = told.ending;
+      if (told.step < steps) print(endedText(told, steps));
       return { ...saved, params: await keptWeights(gpu, { training, state: saved }) };
     },
     async finish(after) {

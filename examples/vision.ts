@@ -178,7 +178,7 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
   await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
   await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags }, joined });
   const batches = shareOf(digitBatches(train, { batch, seed, make: imageBatch }).from(1), joined);
-  const { params } = await taken.take(training, { params: model.params, batches, steps });
+  const { params, step } = await taken.take(training, { params: model.params, batches, steps });
   if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = { ...model, params };
   const scores = scoresOf(test.labels, await digitsOf(gpu, after, test), labels.length);
@@ -192,7 +192,7 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
     await writeConfig(flags.out, { command: "vision", table: FLAGS, flags });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
-  print(`${"steps".padEnd(15)} ${steps} in ${clock(performance.now() - began)}`);
+  print(`${"steps".padEnd(15)} ${step} in ${clock(performance.now() - began)}`);
 }
 
 if (import.meta.main) await runMain(main, "vision");

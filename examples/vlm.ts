@@ -249,7 +249,7 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
     await writeConfig(flags.out, { command: "vlm", table: FLAGS, flags });
     print(`${"written".padEnd(22)} ${flags.out}`);
   }
-  print(`${"steps".padEnd(22)} ${steps} in ${clock(performance.now() - began)}`);
+  print(`${"steps".padEnd(22)} ${state.step} in ${clock(performance.now() - began)}`);
 }
 
 if (import.meta.main) await runMain(main, "vlm");

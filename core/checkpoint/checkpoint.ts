@@ -74,7 +74,7 @@ export async function saveCheckpoint<P extends TensorTree>(
   options: FileSystemOptions & { readonly path: string; readonly extra?: Json; readonly keep?: number },
 ): Promise<void> {
   const { extra = null, keep = 2, ...target } = options;
-  const { write } = await captureCheckpoint(gpu, state, { extra, copy: null, rank: 0 });
+  const { write } = await captureCheckpoint(gpu, state, { extra, copy: null, rank: 0, run: null });
   await write({ ...target, keep });
 }
 
@@ -93,7 +93,7 @@ export interface Captured {
  * @param gpu The device
  * @param state The state, not consumed
  * @param options `extra`: JSON to keep beside it; `copy`: where it is copied to, and whether that is kept, null for no copy; `rank`: whose file it is, of which all but that of rank 0
- * have what is their own
+ * have what is their own; `run`: what the files of all ranks have in common, null for one alone
  * @returns What writes it
  * @throws {NonFiniteError} When a parameter or the optimizer's state is not finite
  * @throws {ConsumedError} When a step has consumed the state
@@ -101,10 +101,11 @@ export interface Captured {
 export async function captureCheckpoint<P extends TensorTree>(
   gpu: Gpu,
   state: TrainingState<P>,
-  { extra, copy, rank }: {
+  { extra, copy, rank, run }: {
     readonly extra: Json;
     readonly copy: { readonly memory: HostMemory; readonly keeps: boolean } | null;
     readonly rank: number;
+    readonly run: string | null;
   },
 ): Promise<Captured> {
   const all = [
@@ -124,7 +125,13 @@ export async function captureCheckpoint<P extends TensorTree>(
     const seen = await checksums(gpu, tensors);
     await checkFinite(gpu, named.map(({ name, tensor }, i) => ({ name, tensor, ...seen[i] })), state.step);
     const sums = Object.fromEntries(named.map(({ name }, i) => [name, seen[i].sum]));
-    const text = textOf({ ...recordOf(state, named), extra, sums, ...rank > 0 && { rank } });
+    const text = textOf({
+      ...recordOf(state, named),
+      extra,
+      sums,
+      ...rank > 0 && { rank },
+      ...run !== null && { run },
+    });
     return {
       apart: copied !== null,
       async write({ path, keep, fileSystem }) {

@@ -113,12 +113,10 @@ export function checkpointKeeper<P extends TensorTree>(
   const { extra = null, now = () => performance.now(), ranks = null } = options;
   if (every !== Infinity) checkRange("checkpointKeeper", { every }, { least: 1 });
   if (minutes !== Infinity) checkRange("checkpointKeeper", { minutes }, { least: 0 });
-  if (!(Number.isSafeInteger(keep) && keep >= 1)) {
-    throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
-  }
-  if (ranks !== null) checkTogether({ minutes, keep });
+  checkKept({ minutes, keep, together: ranks !== null });
   const bestPath = withMark(path, ".best"), rank = ranks?.rank ?? 0, memory = hostMemory(gpu);
-  let sharing = false;
+  /** What the files of all ranks have in common; null where each saves alone. */
+  let run: string | null = null;
   let writing: Promise<void> = Promise.resolve(), savedAt = now();
   /** The first step that was looked at, and the best validation. */
   let first: number | null = null, lowest: Validation | null = null, isKnown = false;
@@ -130,16 +128,21 @@ export function checkpointKeeper<P extends TensorTree>(
   /** Waits until the files of all ranks are written. */
   const flushAll = async (): Promise<void> => {
     await flush();
-    if (sharing) await ranks!.gather(Uint8Array.of(0));
+    if (run !== null) await ranks!.gather(Uint8Array.of(0));
   };
   const begin = async (state: TrainingState<P>, target: { readonly path: string; readonly keep: number }) => {
     const isShared = ranks !== null && state.exchanges !== undefined && target.path === path;
-    sharing ||= isShared;
     // All have written the one before: there is one of all at any time.
     await (isShared ? flushAll() : flush());
-    if (rank > 0 && !isShared) return;
+    if (isShared) run ??= await commonName(ranks);
+    else if (rank > 0) return;
     const into = copy ? { memory, keeps: now() - savedAt < KEPT_FOR } : null;
-    const { apart, write } = await captureCheckpoint(gpu, state, { extra, copy: into, rank });
+    const { apart, write } = await captureCheckpoint(gpu, state, {
+      extra,
+      copy: into,
+      rank,
+      run: isShared ? run : null,
+    });
     if (target.path === path) savedAt = now();
     writing = write({ ...target, path: rankPath(target.path, rank), fileSystem });
     // It is waited for later: until then its failure is not forgotten, and ends no process.
@@ -181,8 +184,25 @@ export function checkpointKeeper<P extends TensorTree>(
   };
 }
 
-/** Refuses what ranks cannot do at the same steps. */
-function checkTogether({ minutes, keep }: { readonly minutes: number; readonly keep: number }): void {
+/** A name that no other run of these ranks has. */
+async function commonName(ranks: Pick<Ranks, "broadcast">): Promise<string> {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  await ranks.broadcast(bytes);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Refuses a number of files that is none, and what ranks cannot do at the same steps. */
+function checkKept(
+  { minutes, keep, together }: {
+    readonly minutes: number;
+    readonly keep: number;
+    readonly together: boolean;
+  },
+): void {
+  if (!(Number.isSafeInteger(keep) && keep >= 1)) {
+    throw new InputError(`Cannot keep ${keep} checkpoints as "keep" must be a whole number above 0`);
+  }
+  if (!together) return;
   if (minutes !== Infinity) {
     throw new InputError(
       'Cannot keep checkpoints of several ranks by "minutes" as each has its own clock: give "every"',

@@ -56,8 +56,8 @@ export async function loadCheckpoint(
     const file = olderPath(path, age);
     if (age > 1 && await fileSystem.stat(file) === null) throw failure;
     try {
-      const loaded = await loadFile(file, options), { ranks } = options;
-      return ranks === undefined ? loaded : await withRank(loaded, { ...options, ranks, newest: path });
+      const { run, ...loaded } = await loadFile(file, options), { ranks } = options;
+      return ranks === undefined ? loaded : await withRank(loaded, { ...options, ranks, run, newest: path });
     } catch (error) {
       failure ??= error;
       const next = error instanceof DataError || age === 0 && error instanceof NotFoundError;
@@ -67,7 +67,7 @@ export async function loadCheckpoint(
 }
 
 /** A checkpoint of rank 0, for {@link withRank}. */
-interface OfRank extends FileSystemOptions {
+interface OfRank extends FileSystemOptions, Pick<SavedRecord, "run"> {
   readonly ranks: Pick<Ranks, "rank" | "size">;
   /** Path of the newest checkpoint. */
   readonly newest: string;
@@ -81,7 +81,7 @@ interface OfRank extends FileSystemOptions {
  */
 async function withRank(
   loaded: Checkpoint,
-  { ranks: { rank, size }, newest, ...options }: OfRank,
+  { ranks: { rank, size }, newest, run, ...options }: OfRank,
 ): Promise<Checkpoint> {
   const { exchanges, params, leaves } = loaded;
   // Ranks that add up gradients have all in common.
@@ -93,7 +93,7 @@ async function withRank(
   }
   let own: Checkpoint | null = null;
   for (let r = 1; r < size; r++) {
-    const file = await fileLike(rankPath(newest, r), loaded, options);
+    const file = await fileLike(rankPath(newest, r), { ...loaded, run }, options);
     if (r === rank) own = await loadOwn(file, options);
   }
   if (own === null) return loaded;
@@ -108,14 +108,21 @@ async function withRank(
 /** The file of a rank that was saved with that of rank 0, among its newest and those before. */
 async function fileLike(
   path: string,
-  { step, settings }: Pick<Checkpoint, "step" | "settings">,
+  { step, settings, run }: Pick<SavedRecord, "step" | "settings" | "run">,
   options: FileSystemOptions,
 ): Promise<string> {
-  const { fileSystem = hostFileSystem() } = options, run = JSON.stringify(settings);
+  const { fileSystem = hostFileSystem() } = options, own = JSON.stringify(settings);
+  let other: string | null = null;
   for (let age = 0; age < 2 || await fileSystem.stat(olderPath(path, age)) !== null; age++) {
     const file = olderPath(path, age), record = await recordOf(file, options);
-    // One that stayed of an earlier run has its moments.
-    if (record?.step === step && JSON.stringify(record.settings) === run) return file;
+    if (record?.step !== step) continue;
+    if (record.run === run && JSON.stringify(record.settings) === own) return file;
+    other ??= file;
+  }
+  if (other !== null) {
+    throw new DataError(
+      `Cannot resume from step ${step} as the files of all ranks must be of one run: "${other}" is of another, and has its moments; use another checkpoint`,
+    );
   }
   throw new DataError(
     `Cannot resume from step ${step} as all ranks must have saved it: "${path}" has not; use another checkpoint`,
@@ -150,7 +157,7 @@ async function loadOwn(path: string, options: FileSystemOptions): Promise<Checkp
   }
 }
 
-async function loadFile(path: string, options: FileSystemOptions): Promise<Checkpoint> {
+async function loadFile(path: string, options: FileSystemOptions): Promise<Loaded> {
   const { order, params, ...loaded } = await loadTensors(path, options);
   const missing = order.find((path) => !params.has(path)), more = params.size > order.length;
   if (missing !== undefined || more) {
@@ -163,11 +170,14 @@ async function loadFile(path: string, options: FileSystemOptions): Promise<Check
   return { ...loaded, params: new Map(order.map((path) => [path, params.get(path)!])) };
 }
 
+/** A checkpoint, and the run that the files of its ranks have in common. */
+type Loaded = Checkpoint & Pick<SavedRecord, "run">;
+
 /** A file as it is: that of a rank has not all parameters. */
 async function loadTensors(
   path: string,
   options: FileSystemOptions,
-): Promise<Checkpoint & Pick<SavedRecord, "order">> {
+): Promise<Loaded & Pick<SavedRecord, "order">> {
   await using file = await openSafetensors(path, options);
   const record = parseRecord(Object.hasOwn(file.metadata, "firn") ? file.metadata.firn : null, file.path);
   const params = new Map<Path, HostTensor>(), leaves = new Map<Path, HostTensor>();

@@ -43,6 +43,8 @@ export interface SavedRecord extends Omit<SavedState, "params" | "leaves" | "set
   readonly extra: Json;
   /** The rank whose file it is, besides that of rank 0; absent in that. */
   readonly rank?: number;
+  /** What the files of all ranks of a run have in common; absent where one process saves alone. Earlier versions wrote none. */
+  readonly run?: string;
   /** Tensors that are stored as words of blocks; none when absent. */
   readonly blocks?: { readonly [name: string]: Spec & { readonly dtype: Blocked } };
   /** The checksum of the bytes of each tensor; earlier versions wrote none. */
@@ -153,6 +155,7 @@ const RULES: Readonly<Record<keyof Omit<SavedRecord, "version">, Rule>> = {
     ),
   ),
   rank: optional(COUNT),
+  run: optional(TEXT),
   order: PATHS,
   extra: JSON_VALUE,
   blocks: optional(each(BLOCKS)),

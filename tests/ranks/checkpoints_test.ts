@@ -149,6 +149,34 @@ Deno.test("a damaged file of a rank, and one of an earlier run, are passed over 
   assertEquals([await stepOf(0), await stepOf(1)], [4, 4]);
 });
 
+Deno.test("files of ranks from two runs with equal settings are no checkpoint, which is said by name; files without a run are read", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const newest = "run.rank-1.safetensors";
+  const [mine, other] = [memoryFileSystem(), memoryFileSystem()];
+  for (const fileSystem of [mine, other]) await together(gpu, { fileSystem, until: 5, every: 1 });
+  const stepOf = async (fileSystem: FileSystem): Promise<number> =>
+    (await loadCheckpoint(PATH, { fileSystem, ranks: { rank: 1, size: 2 } })).step;
+  assertEquals(await stepOf(mine), 5);
+  // A seed, or the data, may be another without a word of it in the settings.
+  await mine.write(newest, await other.read(newest));
+  assertEquals(await stepOf(mine), 4);
+  await mine.remove("run.rank-1.1.safetensors");
+  await assertRejects(() => stepOf(mine), DataError, `of one run: "${newest}" is of another`);
+  // As earlier versions wrote them.
+  for (const path of [PATH, newest]) {
+    const letters = Array.from(await other.read(path), (byte) => String.fromCharCode(byte)).join("");
+    const plain = letters.replace(
+      /,\\"run\\":\\"([0-9a-f]{32})\\",\\"checksum\\":\\"[0-9a-f]+\\"/,
+      ({ length }) => " ".repeat(length),
+    );
+    assert(plain !== letters);
+    await other.write(path, Uint8Array.from(plain, (letter) => letter.charCodeAt(0)));
+  }
+  assertEquals(await stepOf(other), 5);
+  await mine.write(newest, await other.read(newest));
+  await assertRejects(() => stepOf(mine), DataError, `of one run: "${newest}" is of another`);
+});
+
 Deno.test("a keeper of several ranks refuses to save by time, and to keep one file", async () => {
   await using gpu = await openGpu({ tune: false });
   const [ranks] = ranksInProcess(2);
