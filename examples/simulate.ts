@@ -44,6 +44,21 @@ known. A policy needs its signals in the log: ./firn finetune --record all measu
 /** Settings that say where a run is and how it is watched, not what it is. */
 const IGNORED: readonly string[] = ["out", "resume", "config", ...Object.keys(OBSERVE_FLAGS)];
 
+/** What the page says of its runs. */
+const NOTE =
+  "Replayed over what the recorded run measured, without training. A loss is known up to the step from which on " +
+  "another set is frozen than was. Times of all but the recorded run are by the pace of its steps, without those that compiled: " +
+  "compare them with “no freeze”.";
+
+/** The run without a freeze, at the same pace. */
+const NOTHING: FreezePolicy = {
+  name: "no freeze",
+  signals: [],
+  init: () => null,
+  next: () => null,
+  frozen: () => [],
+};
+
 /**
  * Runs the command.
  *
@@ -68,7 +83,10 @@ export async function main(args: readonly string[]): Promise<void> {
     "optimizer",
     "readings",
   ]];
-  const runs: { readonly name: string; readonly lines: readonly Line[] }[] = [{ name: "recorded", lines }];
+  const runs: { readonly name: string; readonly lines: readonly Line[] }[] = [
+    { name: "recorded", lines },
+    { name: "no freeze", lines: simulate(NOTHING, lines).lines },
+  ];
   for (const name of names) {
     const simulation = replayed(await namedPolicy(name, options), { lines, alone: names.length === 1 });
     rows.push(typeof simulation === "string" ? [name, simulation] : rowOf(name, simulation));
@@ -80,7 +98,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const files = hostFileSystem(), folder = parentOf(out);
   if (folder !== ".") await files.makeFolder(folder, { parents: true });
   const title = `${names.length} ${names.length === 1 ? "policy" : "policies"}, simulated`;
-  await files.write(out, await renderComparison(runs, { title, ignore: IGNORED }));
+  await files.write(out, await renderComparison(runs, { title, ignore: IGNORED, note: NOTE }));
   print();
   print(`written     ${out}`);
 }

@@ -24,14 +24,15 @@ export function simulatedLog(
   const stepOf = (line: StepLine): StepLine => {
     const { frozen } = sets[at], cost = costs[at++];
     same &&= frozen.length === recorded.size && frozen.every((path) => recorded.has(path));
-    const { step, learningRate, launches } = line;
+    const { step, learningRate, launches, tokensPerSecond } = line, stepMs = pace?.(cost) ?? line.stepMs;
     return {
       kind: "step",
       step,
       loss: same ? line.loss : null,
       ...same && line.validation !== undefined && { validation: line.validation },
       learningRate,
-      stepMs: pace?.(cost) ?? line.stepMs,
+      stepMs,
+      ...tokensPerSecond !== undefined && { tokensPerSecond: tokensPerSecond * line.stepMs / stepMs },
       launches,
       flops: cost ?? line.flops,
       frozen: frozen.length,

@@ -80,7 +80,7 @@ export function comparedRun({ name, lines }: NamedRun): ComparedRun {
       seconds: sums(steps.map(({ stepMs }) => stepMs / 1000)),
       tokens: counted ? sums(steps.map(({ stepMs }, i) => paces[i] * stepMs / 1000)) : null,
     },
-    loss: centredMeans(steps.map(({ loss }) => loss ?? NaN), Math.round(steps.length / 60)),
+    loss: lossesOf(steps),
     heldOut: heldOutOf(lines),
     frozen,
     last,
@@ -88,6 +88,13 @@ export function comparedRun({ name, lines }: NamedRun): ComparedRun {
     tokensPerSecond: paces.length === 0 ? null : median(paces),
     memoryBytes: held.length === 0 ? null : held.reduce((most, bytes) => Math.max(most, bytes)),
   };
+}
+
+/** Running means of losses. Where the last ones are not known, they end with the last whole mean. */
+function lossesOf(steps: readonly StepLine[]): number[] {
+  const last = steps.findLastIndex(({ loss }) => loss !== null), reach = Math.round(steps.length / 60);
+  const means = centredMeans(steps.map(({ loss }) => loss ?? NaN), reach);
+  return means.map((mean, i) => last < steps.length - 1 && i > last - reach ? NaN : mean);
 }
 
 function heldOutOf(lines: readonly Line[]): Point[] {

@@ -21,6 +21,8 @@ export interface ComparisonOptions {
   readonly title?: string;
   /** Settings that are not compared, such as the output folder; none when absent. */
   readonly ignore?: readonly string[];
+  /** What a reader must know of the runs, below the heading; nothing when absent. */
+  readonly note?: string;
 }
 
 /**
@@ -29,7 +31,7 @@ export interface ComparisonOptions {
  * Plots are SVG. The page needs no network and no script; all that comes from logs is escaped.
  *
  * @param runs The runs and their logs, at least one; a run may be under way
- * @param options Title, and settings that are left out
+ * @param options Title, note, and settings that are left out
  * @returns The page, HTML
  * @throws {InputError} When there is no run
  * @throws {DataError} When a log has no start
@@ -59,7 +61,7 @@ export interface ComparisonOptions {
  */
 export async function renderComparison(
   runs: readonly NamedRun[],
-  { title = `${runs.length} runs`, ignore = [] }: ComparisonOptions = {},
+  { title = `${runs.length} runs`, ignore = [], note }: ComparisonOptions = {},
 ): Promise<string> {
   if (runs.length === 0) {
     throw new InputError("Cannot compare runs as there must be one at least: there is none");
@@ -68,7 +70,7 @@ export async function renderComparison(
   const names = html`<p class="legend">${all.map((run, i) => html`<span>${nameOf(run, i)}</span>`)}</p>`;
   const body = html`
     <main>
-      <header><h1>${title}</h1>${names}</header>
+      <header><h1>${title}</h1>${note === undefined ? "" : html`<p class="note">${note}</p>`}${names}</header>
       ${drawn("Loss by step", await lossesPlot(all, "step"))}
       ${drawn("Loss by time", await lossesPlot(all, "seconds"))}
       ${drawn("Loss by tokens", await lossesPlot(all, "tokens"))}

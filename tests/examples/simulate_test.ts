@@ -58,6 +58,9 @@ Deno.test("simulate prints what each policy would have saved, says what the log 
     const page = await Deno.readTextFile(out);
     assertStringIncludes(page, "<h1>5 policies, simulated</h1>");
     assertStringIncludes(page, "bottomFreeze(0.5)");
+    // Times are compared with those of a run at the same pace.
+    assertStringIncludes(page, "compare them with “no freeze”");
+    assertMatch(page, /no freeze<\/span>/);
     assertEquals(page.includes("noisy("), false);
     assertEquals(await call(main, args), null, "its own page may be replaced");
   });

@@ -7,7 +7,8 @@
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { InputError } from "@firn/train";
 import { isComparison, type Line, renderComparison, renderReport, reportOf } from "@firn/train/report";
-import { freezeLine, PARTS, startLine, stepLines } from "./run_lines.ts";
+import { comparedRun } from "../../core/report/compared_run.ts";
+import { freezeLine, PARTS, startLine, stepLine, stepLines } from "./run_lines.ts";
 
 const EVIL = `</td><script>alert(1)</script>"'`;
 
@@ -145,4 +146,17 @@ Deno.test("renderComparison takes runs without steps and of any number, and no m
   assertEquals(/<script/i.test(page), false);
   assertStringIncludes(page, "&lt;script&gt;");
   assertEquals(isComparison(await renderReport(reportOf(many[0].lines))), false);
+});
+
+Deno.test("renderComparison shows a note, and ends a curve where losses are no longer known", async () => {
+  const lines = (until: number): Line[] => [
+    startLine(),
+    ...Array.from({ length: 120 }, (_, i) => stepLine(i + 1, { loss: i < until ? 9 - i / 20 : null })),
+  ];
+  const page = await renderComparison([{ name: "a", lines: lines(60) }], { note: "as <known>" });
+  assertStringIncludes(page, '<p class="note">as &lt;known&gt;</p>');
+  const { loss } = comparedRun({ name: "a", lines: lines(60) });
+  // A mean goes over two steps on each side.
+  assertEquals(loss.findIndex(Number.isNaN), 58);
+  assertEquals(comparedRun({ name: "a", lines: lines(120) }).loss.some(Number.isNaN), false);
 });
