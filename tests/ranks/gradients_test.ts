@@ -10,20 +10,25 @@ import {
   chain,
   clipByGlobalNorm,
   defineTraining,
+  divide,
   flatten,
   freeState,
   type Gpu,
   InputError,
+  multiply,
   nextTokenLoss,
   openGpu,
   type Ranks,
   read,
+  sqrt,
+  sum,
+  type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
 import { newModel } from "@firn/train/hub";
 import { RanksError } from "@firn/train/ranks";
-import { gradES } from "@firn/train/policies";
+import { definePolicy, defineSignal, gradES } from "@firn/train/policies";
 import { gradientExchange } from "../../core/train/step/exchange.ts";
 import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buffers.ts";
 import { readBuffers } from "../../core/runtime/readback.ts";
@@ -85,7 +90,7 @@ async function run(
       losses.push((await read(gpu, state.loss!))[0]);
     }
     const weights = await Promise.all([...flatten(state.params).values()].map((weight) => read(gpu, weight)));
-    return { losses, frozen: state.frozen, weights };
+    return { losses, frozen: state.frozen, weights, policy: state.policy };
   }));
 }
 
@@ -102,6 +107,28 @@ for (const [precision, size] of [["f32", 3], ["f16", 2]] as const) {
     one.losses.forEach((loss, i) => assertAlmostEquals(first.losses[i], loss, tolerance * loss));
   });
 }
+
+Deno.test("a signal of one's own is that of one rank with all samples, and equal on each", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const squares = (x: Tensor): Tensor => sum(multiply(x, x));
+  const relative = defineSignal({
+    name: "relative",
+    measure: ({ weight, gradient }) => sqrt(divide(squares(gradient), squares(weight))),
+  });
+  const policy = definePolicy<readonly number[]>({
+    name: "reads",
+    signals: [relative],
+    init: () => [],
+    next: (seen, { read }) => [...seen, read(relative, "model.layers.0.mlp.up_proj")],
+    frozen: () => [],
+  });
+  const [one] = await run(gpu, ranksInProcess(1), { policy });
+  const [first, ...others] = await run(gpu, ranksInProcess(2), { policy });
+  for (const other of others) assertEquals(other, first);
+  const [expected, read] = [one, first].map((result) => result.policy as readonly number[]);
+  assertEquals([expected.length, expected.every((value) => value > 0)], [STEPS, true]);
+  expected.forEach((value, i) => assertAlmostEquals(read[i], value, 1e-5 * value));
+});
 
 Deno.test("ranks that accumulate parts take the step of one that has all samples in one batch", async () => {
   await using gpu = await openGpu({ tune: false });
