@@ -164,6 +164,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
   checkAlike(file.lines, {
     folder: flags.out,
+    plan,
     primary: primary().name,
     precision: flags.precision,
     adapter,
@@ -238,7 +239,7 @@ async function linesIn(folders: readonly string[]): Promise<StudyLine[]> {
 /** Writes what the runs of all folders show. */
 async function report(plan: StudyPlan, { out, document }: Flags): Promise<void> {
   const folders = out.split(","), lines = await linesIn(folders);
-  checkAlike(lines, { folder: out, primary: primary().name, precision: null, adapter: null });
+  checkAlike(lines, { folder: out, plan, primary: primary().name, precision: null, adapter: null });
   const cache = (await Promise.all(folders.map(readCache))).flat();
   await writeReport(plan, { lines, cache, document });
   print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);

@@ -128,7 +128,9 @@ const tasksText = (count: number): string => `${count} ${count === 1 ? "task" : 
 function equalLine(summaries: readonly Summary[], arm: Arm): string {
   const { better, worse, open, above } = tasksOf(summaries, { arm, of: (one) => one.atEqualTime });
   const all = better.length + worse.length + open.length;
-  const chance = above.length === 0 ? "" : ` (intervals alone, without the correction: ${listed(above)})`;
+  const chance = above.length === better.length
+    ? ""
+    : ` (intervals alone, without the correction: ${listed(above)})`;
   return `- **${arm}**, at equal wall-clock against training for a shorter time, on ${
     tasksText(all)
   }: better on ` +

@@ -6,7 +6,7 @@
 
 import { DataError, InputError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
-import type { PlannedRun } from "./study_plan.ts";
+import type { PlannedRun, StudyPlan } from "./study_plan.ts";
 
 /** A point of a run: seconds, steps, FLOPs so far, and the quality there. */
 export type CurvePoint = readonly [seconds: number, step: number, flops: number, quality: number];
@@ -135,13 +135,15 @@ export function joinLines(
  * Refuses runs that cannot stand in one table.
  *
  * @param lines Finished runs
- * @param options `primary`: name of the policy that is put forward; precision and adapter of the runs, null for any one
- * @throws {InputError} When runs are of another policy, precision or adapter
+ * @param options `plan`: tasks and seeds; `primary`: name of the policy that is put forward; precision and adapter of the runs, null
+ *   for any one
+ * @throws {InputError} When runs are of another policy, precision or adapter, or of a seed that the plan has not
  */
 export function checkAlike(
   lines: readonly StudyLine[],
-  { folder, primary, precision, adapter }: {
+  { folder, plan, primary, precision, adapter }: {
     readonly folder: string;
+    readonly plan: Pick<StudyPlan, "tasks" | "tuningSeed" | "finalSeeds">;
     readonly primary: string;
     readonly precision: string | null;
     readonly adapter: string | null;
@@ -152,13 +154,14 @@ export function checkAlike(
       `Cannot use the runs in "${folder}" as ${rule}: one is of ${seen}; take another --out`,
     );
   };
+  const seeds = [plan.tuningSeed, ...plan.finalSeeds];
+  const first = lines.find(({ task, seed }) =>
+    plan.tasks.some(({ name }) => name === task) && !seeds.includes(seed)
+  );
+  if (first !== undefined) refuse(`its seeds must be of ${seeds.join(", ")}`, `${first.seed}`);
   const other = lines.find(({ arm, policy }) => arm === "auto" && policy !== null && policy !== primary);
   if (other !== undefined) refuse(`its runs of auto must be of ${primary}`, other.policy!);
-  const [first] = lines,
-    [wanted, card] = [
-      precision ?? first?.precision,
-      adapter ?? first?.versions.adapter,
-    ];
+  const [wanted, card] = [precision ?? lines[0]?.precision, adapter ?? lines[0]?.versions.adapter];
   const mixed = lines.find((line) => line.precision !== wanted);
   if (mixed !== undefined) refuse(`all must be of one precision, here ${wanted}`, mixed.precision);
   const elsewhere = lines.find(({ versions }) => versions.adapter !== card);

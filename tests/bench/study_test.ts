@@ -172,7 +172,7 @@ Deno.test("runs of another primary policy, precision or GPU are refused", () => 
   const lines = tuningRuns(PLAN).map((run) =>
     finished(run, { ...more, policy: run.arm === "auto" ? primary().name : null })
   );
-  const expected = { folder: "f", primary: primary().name, precision: null, adapter: null };
+  const expected = { folder: "f", plan: PLAN, primary: primary().name, precision: null, adapter: null };
   checkAlike([], expected);
   checkAlike(lines, expected);
   checkAlike(lines, { ...expected, precision: "f16", adapter: "H200" });
@@ -182,6 +182,7 @@ Deno.test("runs of another primary policy, precision or GPU are refused", () => 
     assertMatch(error.message, rule);
   };
   refused({ policy: auto({ share: 0.1 }).name }, /^Cannot use the runs in "f" as its runs of auto must be/);
+  refused({ seed: 100 }, /its seeds must be of 200, 11, 12, 13, 14, 15: one is of 100;/);
   refused({ precision: "f32" }, /must be of one precision, here f16: one is of f32/);
   refused({ versions: { adapter: "A100" } }, /must be of one kind of GPU, here H200: one is of A100/);
   assertThrows(() => checkAlike(lines, { ...expected, precision: "f32" }), InputError, "here f32");
