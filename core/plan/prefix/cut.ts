@@ -147,37 +147,7 @@ function kindsOf(
       kinds.set(unit, "perSample");
     }
   }
-  return withoutPartials(kinds, {
-    units,
-    writer,
-    isPartial: (b) => buffers[b].source === null && !nodeIn.has(b),
-  });
-}
-
-/**
- * Drops units whose partial results another unit needs that is no part of a prefix, as that which counts the labels of all samples:
- * partial results are not kept by sample. What reads of a dropped unit is dropped, too.
- */
-function withoutPartials(
-  kinds: Kinds,
-  { units, writer, isPartial }: {
-    readonly units: readonly Unit[];
-    readonly writer: ReadonlyMap<number, Unit>;
-    readonly isPartial: (buffer: number) => boolean;
-  },
-): Kinds {
-  const kept = new Map(kinds), readers = new Map<number, Unit[]>();
-  for (const unit of units) {
-    for (const b of unit.reads) readers.get(b)?.push(unit) ?? readers.set(b, [unit]);
-  }
-  const isLoose = ({ reads, writes }: Unit): boolean =>
-    reads.some((b) => writer.has(b) && !kept.has(writer.get(b)!)) ||
-    writes.some((b) => isPartial(b) && readers.get(b)?.some((reader) => kept.get(reader) !== "perSample"));
-  for (let size = -1; size !== kept.size;) {
-    size = kept.size;
-    for (const [unit, kind] of kept) if (kind === "perSample" && isLoose(unit)) kept.delete(unit);
-  }
-  return kept;
+  return kinds;
 }
 
 /** A possible cut: units before it, values to keep, and the floating-point operations of matrix products that it saves. */
