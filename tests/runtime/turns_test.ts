@@ -7,20 +7,28 @@ function later<T>(value: T): Promise<T> {
   return new Promise((resolve) => setTimeout(() => resolve(value), 20));
 }
 
-/** Counts turns of the event loop while work is done. */
+type WithImmediates = { setImmediate: (then: () => void) => unknown };
+
+/** Counts turns of the event loop while work is done. Messages of channels would keep those of other threads waiting. */
 async function countingTurns(work: (turns: () => number) => Promise<void>): Promise<void> {
+  const all = globalThis as unknown as WithImmediates,
+    { setImmediate } = all,
+    { MessageChannel } = globalThis;
   let turns = 0;
-  const made = MessageChannel;
-  globalThis.MessageChannel = class extends made {
-    constructor() {
-      super();
-      turns++;
-    }
+  all.setImmediate = (then) => {
+    turns++;
+    return setImmediate(then);
   };
+  globalThis.MessageChannel = class {
+    constructor() {
+      throw new Error("a channel");
+    }
+  } as unknown as typeof MessageChannel;
   try {
     await work(() => turns);
   } finally {
-    globalThis.MessageChannel = made;
+    all.setImmediate = setImmediate;
+    globalThis.MessageChannel = MessageChannel;
   }
 }
 
