@@ -30,15 +30,15 @@ import { compileClock, openPowerMeter } from "./study_clocks.ts";
 import { readData } from "./study_data.ts";
 import { estimateLines } from "./study_estimate.ts";
 import { checkAlike, joinLines, openLines, type StudyLine } from "./study_lines.ts";
-import { modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
+import { freshOf, modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
 import { primary } from "./study_policies.ts";
 import { prepare } from "./study_prepare.ts";
 import { SCRATCH } from "./study_scratch.ts";
 import { readCache, writeReport } from "./study_report.ts";
-import { makeRuns } from "./study_run.ts";
+import { bestRate, makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
-import { TINY, TINY_BREADTH, tinySources } from "./study_tiny.ts";
+import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
 
 const FLAGS = {
   data: text("DIR", "folder of study.ts --prepare, with the folders of both models", "out/study/data"),
@@ -82,6 +82,7 @@ function sourcesIn(gpu: Gpu, folder: string): (task: StudyTask) => Promise<Subje
   return async (task) => ({
     task,
     load: modelOf(task.model),
+    fresh: freshOf(gpu, task),
     data: await readData(folder, task.data, task),
     memory: task.model === "smollm2" ? (await readData(folder, "sotu")).test : null,
   });
@@ -170,7 +171,14 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     adapter,
   });
   if (flags["cache-prefix"]) {
-    return await measureCache(lab, { tasks: plan.tasks, subjectOf, out: flags.out, say: print });
+    return await measureCache(lab, {
+      tasks: plan.tasks,
+      subjectOf,
+      rateOf: (task) => bestRate(file.lines, { task, arm: "full" }) ?? task.rates[1],
+      out: flags.out,
+      seconds: flags.seconds,
+      say: print,
+    });
   }
   const whole = await makeRuns(lab, {
     plan,
@@ -210,7 +218,7 @@ export async function main(args: readonly string[]): Promise<void> {
   if (flags.report) {
     return await report(core, flags);
   }
-  const part = { core, breadth, scratch: SCRATCH }[flags.part];
+  const part = { core, breadth, scratch: flags.tiny ? TINY_SCRATCH : SCRATCH }[flags.part];
   const plan = withArms(withTasks(part, flags.tasks), flags.arms);
   if (flags.estimate) {
     for (const line of estimateLines(plan, await linesIn(flags.out.split(",")))) print(line);

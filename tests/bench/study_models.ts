@@ -74,6 +74,8 @@ export interface SubjectSource {
   readonly task: StudyTask;
   /** Loads the base with a head of so many classes, or that for the next token. */
   load(classes: readonly string[] | null): Promise<Model>;
+  /** Makes the model with random weights of a seed; absent where training begins with those of the base. */
+  fresh?(seed: number): Promise<Model>;
   readonly data: StudyData;
   /** Rows of the State of the Union for the same tokenizer; null where there are none. */
   readonly memory: readonly StudyRow[] | null;
@@ -91,7 +93,8 @@ const MEMORY = { batch: 8, length: 256 };
  * @param source Model and data
  * @returns The subject
  */
-export async function openSubject(gpu: Gpu, { task, load, data, memory }: SubjectSource): Promise<Subject> {
+export async function openSubject(gpu: Gpu, source: SubjectSource): Promise<Subject> {
+  const { task, load, fresh, data, memory } = source;
   const base = await load(data.classes);
   const adapted = async (seed: number): Promise<Model> =>
     task.rank === null
@@ -122,7 +125,7 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
     params: causalParams(shown),
     batches: everyBatch(memory, { ...MEMORY, padding, kind: "tokens" }) as TokenBatch[],
   });
-  const head = task.model in SCRATCH_MODELS
+  const head = fresh !== undefined
     ? undefined
     : [...bases.keys()].find((path) => /^(score|classifier)\.weight$/.test(path));
 
@@ -146,7 +149,7 @@ export async function openSubject(gpu: Gpu, { task, load, data, memory }: Subjec
     trainings: new Map(),
     parameters: new Map(trained.map((path) => [path, known.get(path)!])),
     async paramsOf(seed) {
-      if (task.model in SCRATCH_MODELS) return (await newScratch(gpu, { task, seed })).params;
+      if (fresh !== undefined) return (await fresh(seed)).params;
       if (task.rank !== null) return (await adapted(seed)).params;
       if (data.classes === null || head === undefined) return base.params;
       const { shape } = bases.get(head)!, size = shape.reduce((a, b) => a * b, 1);
@@ -212,12 +215,13 @@ function shower(
   };
 }
 
-/** A model with random weights of a seed. */
-function newScratch(
+/** Makes the model of a task with random weights of a seed; undefined for a task that begins with those of a folder. */
+export function freshOf(
   gpu: Gpu,
-  { task: { model }, seed }: { readonly task: Pick<StudyTask, "model">; readonly seed: number },
-): Promise<Model> {
-  return newModel(gpu, { source: SCRATCH_MODELS[model as keyof typeof SCRATCH_MODELS], seed });
+  { model }: Pick<StudyTask, "model">,
+): ((seed: number) => Promise<Model>) | undefined {
+  if (!(model in SCRATCH_MODELS)) return undefined;
+  return (seed) => newModel(gpu, { source: SCRATCH_MODELS[model as keyof typeof SCRATCH_MODELS], seed });
 }
 
 /** Loads the models of a folder, each of them once for each head. Those without a file have random weights. */
@@ -233,7 +237,7 @@ export function modelsIn(
   return (name) => (classes) => {
     const key = `${name} ${classes?.join()}`;
     const make = (): Promise<Model> => {
-      if (name !== "smollm2" && name !== "minilm") return newScratch(gpu, { task: { model: name }, seed: 0 });
+      if (name !== "smollm2" && name !== "minilm") return freshOf(gpu, { model: name })!(0);
       const options = classes === null ? {} : { architecture: heads[name], labels: classes };
       return loadModel(gpu, `${folder}/${name}`, options);
     };

@@ -6,7 +6,7 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DataError } from "@firn/train";
-import { cacheNumbers } from "./study_cache.ts";
+import { cacheLine, cacheNumbers } from "./study_cache.ts";
 import { claimsOf } from "./study_claims.ts";
 import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
 import type { StudyLine } from "./study_lines.ts";
@@ -202,14 +202,20 @@ Deno.test("the cache's numbers are times of whole runs and of epochs behind the 
       seconds,
       loss,
       planned: 6,
+      flops: 3 * seconds,
+      quality: 0.5,
       curve: [[0, 0, 0, 0], [first, 1, 0, 0], [seconds, 6, 0, 0]],
     }) as unknown as StudyLine;
-  const result = { task: "t", epochs: 6, full: line(12, 2, 2), cached: line(6, 2, 2.01) };
-  const { times, later, loss } = cacheNumbers(result);
-  assertEquals([times, later], [2, 2.5]);
+  // Medians of times leave out the pair that something else delayed.
+  const pairs = [12, 12, 60].map((full) => ({ full: line(full, 2, 2), cached: line(6, 2, 2.01) }));
+  const result = { task: "t", epochs: 6, pairs }, { times, later, flops, loss } = cacheNumbers(result);
+  assertEquals([times, later, flops], [2, 2.5, 2]);
   assertAlmostEquals(loss, 0.005, 1e-12);
+  const said = /3 seeds.*2\.00 times as fast, 2\.50 behind.*\(\+0\.50 %\), accuracy 50\.00 and 50\.00 %$/;
+  assertMatch(cacheLine(result), said);
   assertMatch(cacheLines([result]).at(-1)!, /^At least 1\.8 times as fast with a loss within 1 %: t\.$/);
-  assertMatch(cacheLines([{ ...result, cached: line(8, 2, 2) }]).at(-1)!, /^No task is 1\.8 times/);
+  const slow = [{ full: line(12, 2, 2), cached: line(8, 2, 2) }];
+  assertMatch(cacheLines([{ ...result, pairs: slow }]).at(-1)!, /^No task is 1\.8 times/);
 });
 
 Deno.test("between replaces what stands between markers, and names a missing one", () => {

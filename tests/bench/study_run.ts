@@ -83,6 +83,20 @@ function tauFrom(lines: readonly StudyLine[], { task, arm, rate, purpose }: Plan
   return found?.tau ?? null;
 }
 
+/**
+ * The rate that an arm trains by in final runs.
+ *
+ * @param plan Its plan
+ * @param options Finished runs, task and arm
+ * @returns The rate; null while tuning has not chosen one
+ */
+export function finalRate(
+  { untuned }: StudyPlan,
+  { lines, task, arm }: OfArm & { readonly lines: readonly StudyLine[] },
+): number | null {
+  return untuned ? breadthRate(lines, task) : bestRate(lines, { task, arm });
+}
+
 /** Which rate the arms of the breadth train by: that of full training in the core, else the middle one. */
 function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
   return bestRate(lines, { task, arm: "full" }) ?? task.rates[1];

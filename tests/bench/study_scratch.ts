@@ -88,7 +88,7 @@ export const SCRATCH_TASKS: readonly StudyTask[] = [
   { name: "digits-smolvlm", model: "smolvlm", ...DIGIT_ROWS },
 ];
 
-/** What is trained from nothing: more steps, fewer seeds. */
+/** What is trained from nothing: more steps, fewer seeds, and one rate for all arms. */
 export const SCRATCH: StudyPlan = {
   tasks: SCRATCH_TASKS,
   arms: ARMS,
@@ -97,6 +97,7 @@ export const SCRATCH: StudyPlan = {
   judge: 75,
   tuningSeed: 100,
   finalSeeds: [1, 2, 3],
+  untuned: true,
 };
 
 /** Grey values of rows: over all of MNIST their mean is 0 and their deviation 1. */

@@ -15,7 +15,7 @@ import {
   type StudyPlan,
   type StudyTask,
 } from "./study_plan.ts";
-import { bestRate } from "./study_run.ts";
+import { finalRate } from "./study_run.ts";
 import {
   type Difference,
   holm,
@@ -110,13 +110,13 @@ function rawOf({ plan, lines, task, arm }: {
   readonly arm: Arm;
 }): Raw | null {
   const of = (name: string): StudyLine[] => {
-    const rate = bestRate(lines, { task, arm: name });
+    const rate = finalRate(plan, { lines, task, arm: name });
     return lines.filter((line) =>
       line.task === task.name && line.arm === name && line.rate === rate && line.purpose === "final" &&
       plan.finalSeeds.includes(line.seed)
     );
   };
-  const rate = bestRate(lines, { task, arm }), final = of(arm);
+  const rate = finalRate(plan, { lines, task, arm }), final = of(arm);
   const tuned = lines.filter((line) =>
     line.task === task.name && line.arm === arm && line.purpose === "tune" &&
     (rate === null || line.rate === rate)

@@ -10,6 +10,7 @@ import { draws } from "../../examples/shuffle.ts";
 import type { StudyData, StudyRow } from "./study_data.ts";
 import type { SubjectSource } from "./study_models.ts";
 import { ARMS, BREADTH_ARMS, type StudyPlan, type StudyTask } from "./study_plan.ts";
+import { SCRATCH, SCRATCH_MODELS, SIDE } from "./study_scratch.ts";
 
 const COMMON = { batch: 2, length: 8, rows: 8, rates: [1e-3, 3e-3, 1e-2] } as const;
 
@@ -34,6 +35,15 @@ export const TINY: StudyPlan = {
 
 /** All arms of one seed. */
 export const TINY_BREADTH: StudyPlan = { ...TINY, arms: BREADTH_ARMS, finalSeeds: [1], untuned: true };
+
+/** Models from nothing, of few layers. */
+export const TINY_SCRATCH: StudyPlan = {
+  ...TINY,
+  tasks: SCRATCH.tasks.map((task) => ({ ...task, batch: 2, rows: 8, length: Math.min(8, task.length) })),
+  arms: SCRATCH.arms,
+  finalSeeds: [1],
+  untuned: true,
+};
 
 const CLASSES = ["a", "b"];
 const VOCABULARY = 16;
@@ -80,10 +90,35 @@ function dataOf(classes: boolean): StudyData {
   };
 }
 
+/** A configuration with all sizes of {@link LAYERS}. */
+function shrunken(source: Record<string, unknown>): Record<string, unknown> {
+  const sizes: Record<string, unknown> = { ...source, ..."hidden_size" in source && LAYERS };
+  for (const key of ["vision_config", "text_config"]) {
+    if (key in source) sizes[key] = shrunken(source[key] as Record<string, unknown>);
+  }
+  return sizes;
+}
+
+/** Random data for a model from nothing: digits, or windows of ids. */
+function scratchSource(gpu: Gpu, task: StudyTask): SubjectSource {
+  const source = shrunken(SCRATCH_MODELS[task.model as keyof typeof SCRATCH_MODELS]),
+    below = draws(task.name);
+  const digit = (): StudyRow => [below(10), ...Array.from({ length: SIDE ** 2 }, () => below(256))];
+  const text = (): StudyRow => [0, ...Array.from({ length: task.length }, () => below(VOCABULARY))];
+  const row = task.model === "llama" ? text : digit, rows = (n: number) => Array.from({ length: n }, row);
+  const fresh = (seed: number): Promise<Model> => newModel(gpu, { source, seed });
+  const data = {
+    classes: task.model === "llama" ? null : Array.from({ length: 10 }, (_, i) => `${i}`),
+    ...{ train: rows(task.rows), validation: rows(2), test: rows(3) },
+  };
+  return { task, load: () => fresh(0), fresh, data, memory: null };
+}
+
 /** Models and data of {@link TINY}. */
 export function tinySources(gpu: Gpu): (task: StudyTask) => Promise<SubjectSource> {
   const made = new Map<string, Promise<Model>>();
   return (task) => {
+    if (task.model in SCRATCH_MODELS) return Promise.resolve(scratchSource(gpu, task));
     const load: SubjectSource["load"] = (classes) => {
       const key = `${task.model} ${classes}`;
       if (!made.has(key)) made.set(key, newModel(gpu, { source: sourceOf(task.model, classes), seed: 1 }));

@@ -1,0 +1,71 @@
+/**
+ * Arms of the study that take long to come by on a GPU, run once on tiny models: the breadth, models from nothing, the cache.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import type { Gpu } from "@firn/train";
+import { openTestGpu } from "../reference/open_gpu.ts";
+import { measureCache } from "./study_cache.ts";
+import { openLines } from "./study_lines.ts";
+import { openSubject, type Subject } from "./study_models.ts";
+import { BREADTH_ARMS, type StudyTask } from "./study_plan.ts";
+import { readCache } from "./study_report.ts";
+import { makeRuns } from "./study_run.ts";
+import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
+import type { StudyLab } from "./study_train.ts";
+
+/** The tiny study on a device. */
+function labOf(gpu: Gpu): StudyLab {
+  const power = {
+    joules: (from: number, to: number) => to - from,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  return { ...TINY, gpu, power, precision: "f32", compiled: () => 0, versions: {} };
+}
+
+Deno.test("every arm of the breadth trains an adapter, and every arm of models from nothing an image, a text and a question", async () => {
+  await using gpu = await openTestGpu();
+  const folder = await Deno.makeTempDir();
+  try {
+    const open = tinySources(gpu), file = await openLines(folder);
+    const lora = { ...TINY_BREADTH, tasks: TINY.tasks.filter(({ rank }) => rank !== null) };
+    const fresh = { ...TINY_SCRATCH, arms: ["GradES", "bottom 50 %"] as const };
+    for (const plan of [lora, fresh]) {
+      const failed: unknown[] = [], subjects = new Map<string, Promise<Subject>>();
+      const subjectOf = (task: StudyTask): Promise<Subject> => {
+        if (!subjects.has(task.name)) {
+          subjects.set(task.name, open(task).then((source) => openSubject(gpu, source)));
+        }
+        return subjects.get(task.name)!;
+      };
+      const onFailure = (run: unknown, error: unknown) => void failed.push([run, error]);
+      assertEquals(await makeRuns(labOf(gpu), { plan, file, seconds: 600, subjectOf, onFailure }), true);
+      assertEquals(failed, []);
+    }
+    // An adapter has no biases.
+    assertEquals(file.lines.length, BREADTH_ARMS.length - 1 + 3 * fresh.arms.length);
+    assert(file.lines.every(({ quality, flops }) => Number.isFinite(quality) && flops > 0));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("the cache of a frozen half is timed on a model that classifies, and its later epochs compute less", async () => {
+  await using gpu = await openTestGpu();
+  const folder = await Deno.makeTempDir(), said: string[] = [];
+  try {
+    const open = tinySources(gpu), tasks = TINY.tasks.filter(({ model }) => model === "minilm");
+    const subject = open(tasks[0]).then((source) => openSubject(gpu, source));
+    await measureCache(labOf(gpu), {
+      ...{ tasks, subjectOf: () => subject, rateOf: () => 1e-3, out: folder, seconds: 600 },
+      say: (line) => said.push(line),
+    });
+    const [{ pairs }] = await readCache(folder), [{ full, cached }] = pairs;
+    assertEquals([said.length, pairs.length, full.frozen, cached.frozen > 0], [3, 3, 0, true]);
+    assert(2 * cached.flops < full.flops, `${cached.flops} of ${full.flops}`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
