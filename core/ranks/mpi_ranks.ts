@@ -10,7 +10,7 @@ import type { Mpi } from "../host/load_mpi.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
 import type { Ranks } from "../train/ranks.ts";
-import { LEAST_SHARED, sharedSum } from "./shared_sum.ts";
+import { LEAST_SHARED, sharedAllToAll, sharedBroadcast, sharedGather, sharedSum } from "./shared_calls.ts";
 import { openWindow, type SharedWindow } from "./shared_window.ts";
 import { type Group, RanksLostError, type Survivor, survivorOf } from "./survival.ts";
 
@@ -75,7 +75,7 @@ export function mpiRanks(
     },
     local: { rank: local.rank, size: local.size },
     engine: version,
-    ...exchangeOf(mpi, { group, next }),
+    ...exchangeOf(mpi, { group, next, shared }),
     ...sumsOf(mpi, { group, next, shared }),
     gradients: gradientExchange,
     ...survivor !== null && { survival: { lost: survivor.lost, goOn: queue.goOn } },
@@ -157,37 +157,33 @@ interface Calls {
   /** The ranks that are left. */
   readonly group: { readonly group: Group };
   readonly next: Next;
+  /** Null where ranks share nothing. */
+  readonly shared: LazyWindow | null;
 }
 
-/** Makes one call of MPI: nothing else may hold its arguments until it ends. */
-function caller(
-  mpi: Mpi,
-): (what: string, code: Promise<number>, ...buffers: readonly object[]) => Promise<void> {
+/** Makes calls one at a time: nothing else may hold their arguments until they end. */
+function holder(): <T>(work: Promise<T>, ...buffers: readonly object[]) => Promise<T> {
   const held = new Set<object>();
-  return async (what, code, ...buffers) => {
+  return (work, ...buffers) => {
     for (const buffer of buffers) held.add(buffer);
-    const result = await code.finally(() => held.clear());
-    check(mpi, what, result);
+    return work.finally(() => held.clear());
   };
 }
 
 /** Sums over the ranks: of large data through shared memory where a host has several ranks, of other data by messages. */
-function sumsOf(
-  mpi: Mpi,
-  { group, next, shared }: Calls & { readonly shared: LazyWindow | null },
-): Pick<Ranks, "sum" | "sumInto"> {
-  const { call, constants: { float, inPlace, sum } } = mpi, done = caller(mpi);
-  const refusal = (what: string, code: number): void => check(mpi, what, code);
+function sumsOf(mpi: Mpi, { group, next, shared }: Calls): Pick<Ranks, "sum" | "sumInto"> {
+  const { call, constants: { float, inPlace, sum } } = mpi, hold = holder();
+  const across = async (data: Float32Array, handle: bigint): Promise<void> =>
+    check(mpi, "sum", await call.MPI_Allreduce(inPlace, data, data.length, float, sum, handle));
   const add = async (data: Float32Array, sums: Float32Array): Promise<void> => {
     const window = data.byteLength < LEAST_SHARED ? null : await shared?.open() ?? null;
     for (let from = 0; from < data.length; from += MOST) {
       const part = data.subarray(from, from + MOST), into = sums.subarray(from, from + MOST);
       if (window !== null) {
-        await sharedSum(window, { mpi, check: refusal, data: part, sums: into });
+        await hold(sharedSum(window, { data: part, sums: into, across }), part, into);
         continue;
       }
-      const code = call.MPI_Allreduce(inPlace, part, part.length, float, sum, group.group.handle);
-      await done("sum", code, part);
+      await hold(across(part, group.group.handle), part);
       if (sums !== data) into.set(part);
     }
   };
@@ -197,9 +193,18 @@ function sumsOf(
   };
 }
 
-/** The other calls that carry data. */
-function exchangeOf(mpi: Mpi, { group, next }: Calls): Pick<Ranks, "allToAll" | "gather" | "broadcast"> {
-  const { call, constants: { byte } } = mpi, done = caller(mpi);
+/** The other calls that carry data: large data goes through shared memory where all ranks are on one host. */
+function exchangeOf(
+  mpi: Mpi,
+  { group, next, shared }: Calls,
+): Pick<Ranks, "allToAll" | "gather" | "broadcast"> {
+  const { call, constants: { byte } } = mpi, hold = holder();
+  const done = async (what: string, code: Promise<number>, ...buffers: readonly object[]): Promise<void> =>
+    check(mpi, what, await hold(code, ...buffers));
+  const sharing = async (bytes: number): Promise<SharedWindow | null> => {
+    const window = bytes < LEAST_SHARED ? null : await shared?.open() ?? null;
+    return window?.across === null ? window : null;
+  };
   return {
     allToAll(data) {
       const { size } = group.group, part = data.length / size, result = new Uint8Array(data.length);
@@ -208,12 +213,12 @@ function exchangeOf(mpi: Mpi, { group, next }: Calls): Pick<Ranks, "allToAll" | 
       }
       if (part > MOST_BYTES) refuse("allToAll", `a part must have ${MOST_BYTES} bytes at most`, part);
       return next("allToAll", async () => {
-        await done(
-          "allToAll",
-          call.MPI_Alltoall(data, part, byte, result, part, byte, group.group.handle),
-          data,
-          result,
-        );
+        const window = await sharing(data.length);
+        if (window !== null) await hold(sharedAllToAll(window, { data, result }), data, result);
+        else {
+          const code = call.MPI_Alltoall(data, part, byte, result, part, byte, group.group.handle);
+          await done("allToAll", code, data, result);
+        }
         return result;
       });
     },
@@ -226,9 +231,14 @@ function exchangeOf(mpi: Mpi, { group, next }: Calls): Pick<Ranks, "allToAll" | 
         const bytes = all.reduce((sum, length) => sum + length);
         // All ranks see the same, and none waits for another.
         if (bytes > MOST_BYTES) refuse("gather", `ranks must have ${MOST_BYTES} bytes in all at most`, bytes);
-        const lengths = Int32Array.from(all), offsets = new Int32Array(size);
+        const lengths = Int32Array.from(all), offsets = new Int32Array(size), result = new Uint8Array(bytes);
         for (let r = 1; r < size; r++) offsets[r] = offsets[r - 1] + lengths[r - 1];
-        const result = new Uint8Array(bytes);
+        const window = await sharing(bytes);
+        if (window !== null) {
+          const places = { lengths: [...lengths], offsets: [...offsets] };
+          await hold(sharedGather(window, { mine, result, ...places }), mine, result);
+          return result;
+        }
         const code = call.MPI_Allgatherv(mine, mine.length, byte, result, lengths, offsets, byte, handle);
         await done("gather", code, mine, result, lengths, offsets);
         return result;
@@ -238,9 +248,12 @@ function exchangeOf(mpi: Mpi, { group, next }: Calls): Pick<Ranks, "allToAll" | 
         refuse("broadcast", `"root" must be a rank from 0 to ${group.group.size - 1}`, root);
       }
       return next("broadcast", async () => {
+        const window = await sharing(data.length);
+        if (window !== null) return await hold(sharedBroadcast(window, { data, root }), data);
         for (let from = 0; from < data.length; from += MOST) {
           const part = data.subarray(from, from + MOST);
-          await done("broadcast", call.MPI_Bcast(part, part.length, byte, root, group.group.handle), part);
+          const code = call.MPI_Bcast(part, part.length, byte, root, group.group.handle);
+          await done("broadcast", code, part);
         }
       });
     },

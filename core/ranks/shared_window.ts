@@ -7,7 +7,7 @@
  * @module
  */
 
-import { type Lanes, startLanes } from "../host/lanes.ts";
+import { type LaneJob, startLanes } from "../host/lanes.ts";
 import type { Mpi, WindowCalls } from "../host/load_mpi.ts";
 import type { Group } from "./survival.ts";
 
@@ -21,6 +21,8 @@ const LINE = 64;
 const PAGE = 2 ** 16;
 /** Lanes of a rank at most: more do not make memory faster. */
 const LANES = 8;
+/** Bytes for which a lane is asked to work. */
+const LANE_BYTES = 2 ** 19;
 /** Bytes that a lane moves to one rank at a time, at least. */
 const LEAST_PIECE = 2 ** 12;
 /** Asks the system for the memory of some pages now (Linux 5.14): where there is none, it says so. */
@@ -28,16 +30,20 @@ const POPULATE_WRITE = 23;
 
 /** Ranks that share a window on each host. */
 export interface SharedWindow {
-  /** Carries data through it. */
-  readonly lanes: Lanes;
-  /** How many lanes there are. */
-  readonly count: number;
+  /**
+   * Carries data through it, in the same order on all ranks.
+   *
+   * @param what The call, for people
+   * @param job What its lanes do
+   * @throws {RanksError} When one cannot
+   */
+  run(what: string, job: LaneJob): Promise<void>;
   /** The ranks of this host. */
   readonly local: Group;
   /** Ranks of the same local number on all hosts; null where there is one host. */
   readonly across: bigint | null;
   /** Address of some values. */
-  address(data: Float32Array): number;
+  address(data: Float32Array | Uint8Array): number;
   /** Frees it, on all ranks. */
   close(): Promise<void>;
 }
@@ -51,6 +57,8 @@ export interface WindowOptions {
   readonly check: (what: string, code: number) => void;
   /** Bytes of the window of a host, however many ranks it has; 32 MiB when absent. */
   readonly bytes?: number;
+  /** Lanes of a rank at most; 8 when absent. */
+  readonly most?: number;
 }
 
 /**
@@ -62,11 +70,11 @@ export interface WindowOptions {
  */
 export async function openWindow(
   mpi: Mpi,
-  { all, local, check, bytes = BYTES }: WindowOptions,
+  { all, local, check, bytes = BYTES, most = LANES }: WindowOptions,
 ): Promise<SharedWindow | null> {
   const { window } = mpi, agree = (mine: readonly number[]) => gathered(mpi, { all, check, mine });
   const pages = window === null ? 0 : pagesOf(window, { ranks: local.size, bytes });
-  const can = await agree([local.size, laneCount(local.size, pages), pages]);
+  const can = await agree([local.size, Math.min(most, laneCount(local.size, pages)), pages]);
   const isEven = can.every(([size, lanes]) => size === local.size && size > 1 && lanes > 0);
   if (window === null || !isEven) return null;
   const [, count, room] = can.reduce((least, one) => least.map((value, i) => Math.min(value, one[i])));
@@ -81,11 +89,13 @@ export async function openWindow(
   const { float, sum } = mpi.constants;
   const lanes = await startLanes({ library: mpi.path, rank: local.rank, float, sum, ...opened });
   return {
-    lanes,
-    count,
     local,
     across: hosts > 1 ? split[0] : null,
     address: (data) => addressOf(window, data),
+    async run(what, job) {
+      const bytes = job.lengths.reduce((all, length) => all + length);
+      check(what, await lanes.run(job, Math.min(count, Math.ceil(bytes / LANE_BYTES))));
+    },
     async close() {
       lanes.stop();
       check("close", await window.MPI_Win_free(handle));
@@ -112,7 +122,7 @@ function statusOf(window: WindowCalls): BigUint64Array {
 /** Lanes for which there are processors and room, where others of the host take as many; 0 where there is no room. */
 function laneCount(ranks: number, pages: number): number {
   const processors = Math.max(1, Math.floor(navigator.hardwareConcurrency / ranks));
-  return Math.min(LANES, processors, Math.floor(pages * PAGE / (2 * ranks * LEAST_PIECE)));
+  return Math.min(processors, Math.floor(pages * PAGE / (2 * ranks * LEAST_PIECE)));
 }
 
 /** Numbers of all ranks. */
@@ -183,6 +193,7 @@ function isThere(window: WindowCalls, at: number, bytes: number): boolean {
 }
 
 /** Address of some values. */
-function addressOf(window: WindowCalls, data: Float32Array): number {
-  return Number(window.memcpy(data as Float32Array<ArrayBuffer>, data as Float32Array<ArrayBuffer>, 0n));
+function addressOf(window: WindowCalls, data: Float32Array | Uint8Array): number {
+  const values = data as Uint8Array<ArrayBuffer>;
+  return Number(window.memcpy(values, values, 0n));
 }

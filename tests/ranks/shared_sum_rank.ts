@@ -9,7 +9,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RanksError } from "@firn/train/ranks";
 import { loadMpi, type Mpi } from "../../core/host/load_mpi.ts";
 import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
-import { sharedSum } from "../../core/ranks/shared_sum.ts";
+import { sharedSum } from "../../core/ranks/shared_calls.ts";
 import { openWindow, type SharedWindow } from "../../core/ranks/shared_window.ts";
 import type { Group } from "../../core/ranks/survival.ts";
 
@@ -47,9 +47,11 @@ function added(parts: readonly Float32Array[]): Float32Array {
   return sums;
 }
 
-/** Whether values have the same bits; it is told where they begin to differ. */
-function assertSame(values: Float32Array, expected: Float32Array, what: string): void {
-  const at = values.findIndex((value, i) => !Object.is(value, expected[i]));
+/** Whether values have the same bits; it is told where they differ last. */
+function assertSame<T extends Float32Array | Uint8Array>(values: T, expected: T, what: string): void {
+  assertEquals(values.length, expected.length, what);
+  let at = values.length - 1;
+  while (at >= 0 && Object.is(values[at], expected[at])) at--;
   assert(at < 0, `${what}, rank ${rank}: ${values[at]} at ${at} of ${values.length}, not ${expected[at]}`);
 }
 
@@ -75,9 +77,40 @@ async function sums(): Promise<void> {
   await smallWindows();
   const refused = await onHosts((r) => Math.min(r, 1));
   if (size > 2) assertEquals(refused, null);
+  await moves();
   await refusals();
   await ranks.close();
   say(`${size} ranks agree`);
+}
+
+/** Adds up values of some ranks by messages. */
+async function across(data: Float32Array, group: bigint): Promise<void> {
+  const { inPlace, float, sum } = mpi.constants;
+  check("across", await call.MPI_Allreduce(inPlace, data, data.length, float, sum, group));
+}
+
+/** Other calls bring large bytes where they belong: parts that are whole lines or not, and as many as each rank has. */
+async function moves(): Promise<void> {
+  const bytesOf = (bytes: number, rank: number): Uint8Array =>
+    new Uint8Array(bytes).map((_, i) => 7 * i + rank);
+  const others = Array.from({ length: size }, (_, r) => r), part = Math.ceil(2 ** 20 / size) + 3;
+  const all = others.map((r) => bytesOf(size * part, r));
+  const parts = all.map((bytes) => bytes.subarray(rank * part, (rank + 1) * part));
+  assertSame(await ranks.allToAll(all[rank]), joined(parts), "allToAll");
+  const some = others.map((r) => bytesOf(r === 0 ? 0 : Math.ceil(2 ** 20 / (size - 1)) + r, r));
+  assertSame(await ranks.gather(some[rank]), joined(some), "gather");
+  await ranks.broadcast(all[rank], size - 1);
+  assertSame(all[rank], bytesOf(size * part, size - 1), "broadcast");
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((bytes, { length }) => bytes + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 /** Where one rank gets no memory, or the system has no room for it, none has a window. */
@@ -105,9 +138,9 @@ async function smallWindows(): Promise<void> {
       Array.from({ length: hosts }, (_, h) => added(parts.slice(h * ofHost, (h + 1) * ofHost))),
     );
     const into = new Float32Array(items);
-    await sharedSum(window!, { mpi, check, data: parts[rank].slice(), sums: into });
+    await sharedSum(window!, { across, data: parts[rank].slice(), sums: into });
     assertSame(into, expected, "through a small window");
-    await sharedSum(window!, { mpi, check, data: parts[rank], sums: parts[rank] });
+    await sharedSum(window!, { across, data: parts[rank], sums: parts[rank] });
     assertSame(parts[rank], expected, "in place through a small window");
   }
   await window!.close();
