@@ -30,6 +30,7 @@ import type {
 import type { Leaves, Path } from "../tree.ts";
 import { averageLook } from "./average_look.ts";
 import { delayedAverage } from "./delayed_average.ts";
+import { delayedSums } from "./delayed_sums.ts";
 import { outerSpecs, type OuterState, outerStep } from "./outer_step.ts";
 import type { Ranks } from "../train/ranks.ts";
 import { wireCost, type WireMean, wireMean } from "./wire.ts";
@@ -140,12 +141,12 @@ type Opening = Pick<ParameterExchange, "every" | "outer" | "wire" | "delay"> & {
 const NO_TIME: ExchangeTime = { ms: 0, waitedMs: 0 };
 
 function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
-  const { ranks, every, outer, wire, delay } = opening, { size } = ranks, whole = delay > 0;
+  const { ranks, every, outer, wire, delay } = opening, { size } = ranks;
   const codes = wire === "f32" ? null : wire,
-    sums = gradientExchange(gpu, ranks, { whole }),
+    sums = gradientExchange(gpu, ranks),
     step = outerStep(gpu, { outer, summed: codes === null ? size : 1 });
   const coded = codes && wireMean(gpu, { ranks, code: codes, advances: outer === null });
-  const delayed = delayedAverage(gpu, { sums, step });
+  const later = delayedSums(gpu, ranks), delayed = delayedAverage(gpu, { sums: later, step });
   const averageNow = async (taken: SteppedAlone, state: OuterState): Promise<ExchangeTime> => {
     const agreed = agreedOn(sums, taken);
     const time = coded === null
@@ -161,9 +162,10 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
     costOf(active) {
       const specs = [...active], items = specs.reduce((n, { shape }) => n + sizeOf(shape), 0);
       const buffers = specs.map(({ shape }) => ({ bytes: 4 * sizeOf(shape) }));
+      const late = delay > 0 ? exchangeBytes(gpu, buffers, { whole: true }) : 0;
       const { sent, memory } = codes === null
-        ? { sent: 4 * items, memory: exchangeBytes(gpu, buffers, { whole }) }
-        : wireCost(items, { code: codes, size });
+        ? { sent: 4 * items, memory: exchangeBytes(gpu, buffers) + late }
+        : wireCost(gpu, items, { code: codes, size });
       return { exchanged: Math.ceil(sent / every), memory };
     },
     drawnApart(roots) {
@@ -175,9 +177,12 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
       const params = new Map(taken.active.map((path) => [path, taken.params.get(path)!]));
       let exchanges = taken.exchanges ?? { count: 0, step: 0, ranks: size }, exchange = NO_TIME;
       const next = (): OuterState => ({ count: exchanges.count + 1, params, leaves });
-      const { sent } = exchanges;
-      if (sent !== undefined && (at - sent >= delay || isMet)) {
-        exchange = await delayed.rejoin(next(), { after: agreedOn(sums, taken) });
+      const { sent } = exchanges, isDue = sent !== undefined && (at - sent >= delay || isMet);
+      if (sent !== undefined && (isDue || at - sent >= Math.ceil(delay / 2))) {
+        await delayed.begin({ params, leaves }, () => agreedOn(sums, taken));
+      }
+      if (isDue) {
+        exchange = await delayed.end(next());
         exchanges = { count: exchanges.count + 1, step: sent, ranks: size };
       }
       if (isMet || (at % every === 0 && delay === 0)) {
@@ -192,6 +197,7 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
     look: (own) => averageLook(ranks, own),
     destroy() {
       sums.destroy();
+      later.destroy();
       coded?.destroy();
       step.destroy();
     },

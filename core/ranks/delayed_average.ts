@@ -1,54 +1,56 @@
 /**
  * An average of parameters that comes some steps later: they are copied, and sent while the device takes those steps.
  *
- * All of it happens within the calls of training. A call submits steps long before the device takes them, so that the ranks add up
- * while it does, and ask for nothing in an order that depends on time.
+ * Ranks are asked for something within the calls of training only, at steps that all ranks know: so they ask for the same, in the
+ * same order. Steps are submitted long before the device takes them, and other threads add up.
  *
  * @module
  */
 
 import type { Gpu } from "../runtime/device.ts";
 import { submit } from "../runtime/pipelines.ts";
-import { staysQueued } from "../runtime/readback.ts";
 import { storageOf } from "../runtime/residents.ts";
 import { sizeOf } from "../spec.ts";
 import type { ExchangeTime, Summed } from "../train/parameter_exchange.ts";
 import { SENT } from "../train/state/specs.ts";
-import type { StagedExchange } from "../train/step/exchange.ts";
 import type { Leaves } from "../tree.ts";
+import type { DelayedSums } from "./delayed_sums.ts";
 import type { OuterState, OuterStep } from "./outer_step.ts";
 
 /** Takes averages that come later. */
 export interface DelayedAverage {
   /** Copies parameters, on the device and to the host. */
-  send(state: Omit<OuterState, "count">): Promise<void>;
+  send(state: Parameters): Promise<void>;
   /**
-   * Adds up what was sent, and takes the ranks there with what they have done since.
+   * Asks the ranks to add up what was sent, unless they have been asked.
    *
    * @param state The parameters as they are now
-   * @param options `after`: nothing is given to the other ranks before that
+   * @param agree Makes sure that all ranks are at the same step
+   */
+  begin(state: Parameters, agree: () => Promise<unknown>): Promise<void>;
+  /**
+   * Takes the ranks to the mean, with what they have done since. It was begun.
+   *
+   * @param state The parameters as they are now
    * @returns How long it took; what the device did meanwhile hides it
    */
-  rejoin(state: OuterState, options: { readonly after: Promise<unknown> }): Promise<ExchangeTime>;
+  end(state: OuterState): Promise<ExchangeTime>;
 }
+
+/** Parameters, and what belongs to them. */
+type Parameters = Omit<OuterState, "count">;
 
 /**
  * Makes what takes averages that come later.
  *
  * @param gpu The device
- * @param with `sums`: an exchange that has memory of the host for all of it; `step`: what becomes of the mean
+ * @param with `sums`: what adds up over the ranks; `step`: what becomes of the mean
  * @returns It
  */
 export function delayedAverage(
   gpu: Gpu,
-  { sums, step }: { readonly sums: StagedExchange; readonly step: OuterStep },
+  { sums, step }: { readonly sums: DelayedSums; readonly step: OuterStep },
 ): DelayedAverage {
-  // What the host has; after a resume, or in another run, it is copied from the device.
-  let staged: readonly GPUBuffer[] = [];
-  const stage = async (sent: readonly Summed[]): Promise<void> => {
-    await sums.stage(sent);
-    staged = sent.map(({ buffer }) => buffer);
-  };
   return {
     async send({ params, leaves }) {
       const sent = sentOf(params, leaves), from = [...params.values()].map((t) => storageOf(t).buffer);
@@ -57,19 +59,21 @@ export function delayedAverage(
         (encoder) =>
           sent.forEach(({ buffer, bytes }, i) => encoder.copyBufferToBuffer(from[i], 0, buffer, 0, bytes)),
       );
-      await stage(sent);
+      await sums.stage(sent);
     },
-    async rejoin(state, { after }) {
-      const sent = sentOf(state.params, state.leaves);
-      if (!sent.every(({ buffer }, i) => staged[i] === buffer) || sent.length !== staged.length) {
-        await stage(sent);
-      }
-      staged = [];
+    async begin({ params, leaves }, agree) {
+      const sent = sentOf(params, leaves), isStaged = sums.has(sent);
+      if (isStaged && sums.begun) return;
+      // After a resume, and in another run, the host does not have it.
+      if (!isStaged) await sums.stage(sent);
+      await sums.begin(agree());
+    },
+    async end(state) {
       // The sums come to where the copies are.
       await step.since(state);
-      const device = workOf(gpu), time = await sums.sum(sent, { after, staged: true });
+      const time = await sums.end();
       await step.rejoin(state);
-      return { ...time, waitedMs: Math.min(time.ms, device.idleMs()) };
+      return time;
     },
   };
 }
@@ -80,16 +84,4 @@ function sentOf(params: Leaves, leaves: Leaves): Summed[] {
     buffer: storageOf(leaves.get(SENT + path)!).buffer,
     bytes: 4 * sizeOf(t.shape),
   }));
-}
-
-/** How long the device has had nothing to do of what is submitted now. */
-function workOf(gpu: Gpu): { idleMs(): number } {
-  // Where mapping waits for all that is submitted, the device has nothing to do as the first value arrives.
-  if (!staysQueued(gpu)) return { idleMs: () => Infinity };
-  let done = Infinity;
-  const note = (): void => {
-    done = performance.now();
-  };
-  gpu.device.queue.onSubmittedWorkDone().then(note, note);
-  return { idleMs: () => Math.max(0, performance.now() - done) };
 }

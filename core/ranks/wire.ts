@@ -19,7 +19,8 @@ import type { KernelText } from "../kernel_call.ts";
 import { checkAllocations, createBuffer, destroyBuffer, writeValues } from "../runtime/buffers.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { bindKernel, submit } from "../runtime/pipelines.ts";
-import { readBuffers } from "../runtime/readback.ts";
+import { type KeptUpload, keptUpload } from "../runtime/kept_upload.ts";
+import { readBuffers, staysQueued } from "../runtime/readback.ts";
 import { submitPass } from "../runtime/replay.ts";
 import type { Ranks } from "../train/ranks.ts";
 
@@ -49,7 +50,10 @@ export interface WireMean {
 }
 
 /** Buffers of a bucket. */
-type Slot = Readonly<Record<"start" | "now" | "residual" | "words" | "mean", GPUBuffer>>;
+interface Slot extends Readonly<Record<"start" | "now" | "residual" | "words" | "mean", GPUBuffer>> {
+  /** For what comes back; null where `writeBuffer` does it. */
+  readonly upload: KeptUpload | null;
+}
 
 /** A piece of a parameter in a bucket. */
 interface Piece {
@@ -80,11 +84,13 @@ export interface WireSettings {
 /**
  * Bytes that a rank gives to others in an exchange, and those of its buffers.
  *
+ * @param gpu The device
  * @param items Values
  * @param options The code, and how many ranks
  * @returns Bytes
  */
 export function wireCost(
+  gpu: Gpu,
   items: number,
   { code, size }: { readonly code: WireCode; readonly size: number },
 ): { readonly sent: number; readonly memory: number } {
@@ -94,8 +100,9 @@ export function wireCost(
     const blocks = blocksOf(Math.min(left, BUCKET), size);
     sent += words * (blocks + blocks / size);
   }
+  const uses = staysQueued(gpu) ? 2 : 1;
   const largest = blocksOf(Math.min(items, BUCKET), size), count = Math.min(DEPTH, Math.ceil(items / BUCKET));
-  return { sent, memory: count * largest * (3 * 4 * WIRE_BLOCK + words + words / size) };
+  return { sent, memory: count * largest * (3 * 4 * WIRE_BLOCK + uses * words + words / size) };
 }
 
 /** Blocks for some values, as many for each rank. */
@@ -113,7 +120,7 @@ function blocksOf(items: number, size: number): number {
 export function wireMean(gpu: Gpu, settings: WireSettings): WireMean {
   const { ranks: { size }, bucket = BUCKET } = settings, slots: Slot[] = [];
   let blocks = 0;
-  const free = (): void => slots.splice(0).forEach((slot) => Object.values(slot).forEach(destroyBuffer));
+  const free = (): void => slots.splice(0).forEach(freeSlot);
   return {
     async average(exchanged) {
       const buckets = bucketsOf(exchanged, { size, bucket }),
@@ -137,8 +144,22 @@ function newSlot(
 ): Slot {
   const make = (words: number): GPUBuffer => createBuffer(gpu, { label: "exchange", bytes: 4 * words });
   const [start, now, residual] = [0, 1, 2].map(() => make(blocks * WIRE_BLOCK));
-  const words = blocks * WIRE_WORDS[code];
-  return { start, now, residual, words: make(words), mean: make(words / size) };
+  const words = blocks * WIRE_WORDS[code], upload = staysQueued(gpu) ? keptUpload(gpu, 4 * words) : null;
+  return { start, now, residual, words: make(words), mean: make(words / size), upload };
+}
+
+function freeSlot({ upload, ...buffers }: Slot): void {
+  Object.values(buffers).forEach(destroyBuffer);
+  upload?.destroy();
+}
+
+/** Writes words of other ranks to where kernels read them. */
+async function putWords(gpu: Gpu, { words, upload }: Slot, bytes: Uint8Array): Promise<void> {
+  if (upload === null) return writeValues(gpu, words, wordsOf(bytes));
+  await upload.ready();
+  const memory = upload.memory(bytes.length);
+  new Uint8Array(memory.buffer, memory.byteOffset, bytes.length).set(bytes);
+  upload.send((encoder, from) => encoder.copyBufferToBuffer(from, 0, words, 0, bytes.length));
 }
 
 /** Values one after the other, cut into buckets. */
@@ -186,7 +207,7 @@ async function exchangeAll(
     if (second >= 0 && second < buckets.length) {
       means.push(later(ranks.gather(await meanOf(gpu, { ...on(second), parts: await parts[second] }))));
     }
-    if (third >= 0) unpack(gpu, { ...on(third), means: await means[third] });
+    if (third >= 0) await unpack(gpu, { ...on(third), means: await means[third] });
   }
 }
 
@@ -227,7 +248,7 @@ async function meanOf(
   { settings: { ranks: { rank, size }, code }, slot, bucket, parts }: OnSlot & { readonly parts: Uint8Array },
 ): Promise<Uint8Array> {
   const blocks = bucket.blocks / size, bytes = 4 * blocks * WIRE_BLOCK, words = 4 * blocks * WIRE_WORDS[code];
-  writeValues(gpu, slot.words, wordsOf(parts));
+  await putWords(gpu, slot, parts);
   run(gpu, packMean({ code, blocks, ranks: size }), [
     { buffer: slot.words, size: size * words },
     { buffer: slot.residual, offset: rank * bytes, size: bytes },
@@ -237,14 +258,14 @@ async function meanOf(
 }
 
 /** Replaces parameters by the means, and copies the residuals back. */
-function unpack(
+async function unpack(
   gpu: Gpu,
   { settings: { code, advances }, slot, bucket: { pieces, blocks }, means }: OnSlot & {
     readonly means: Uint8Array;
   },
-): void {
+): Promise<void> {
   const bytes = 4 * blocks * WIRE_BLOCK;
-  writeValues(gpu, slot.words, wordsOf(means));
+  await putWords(gpu, slot, means);
   run(gpu, unpackChange({ code, blocks }), [
     { buffer: slot.words, size: means.length },
     { buffer: slot.start, size: bytes },

@@ -21,6 +21,7 @@ import {
 import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
 import { type FileSystem, memoryFileSystem } from "@firn/train/data";
 import { averageParameters } from "@firn/train/ranks";
+import { exchangeBytes } from "../../core/train/step/buckets.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { type Batch, descended, loss, numbers, type Params, share, START, WIDTH } from "./averaging.ts";
 import { ranksInProcess } from "./in_process.ts";
@@ -130,8 +131,9 @@ Deno.test("a delayed average has the same bits when repeated, and where the devi
   assertEquals(bits[2], bits[0]);
 });
 
-Deno.test("what is sent is copied to the host before the next steps, and summed after them", async () => {
-  const calls: string[] = [], [ranks] = ranksInProcess(1);
+Deno.test("what is sent is copied to the host before the next steps, and added up while they are taken", async () => {
+  const calls: string[] = [], [ranks] = ranksInProcess(1), sums = Promise.withResolvers<void>();
+  let summed = false;
   await using gpu = await openGpu({
     tune: false,
     gpu: wrappedGpu({ bindings: 10, onCall: (name) => calls.push(name) }),
@@ -142,25 +144,29 @@ Deno.test("what is sent is copied to the host before the next steps, and summed 
       ...ranks,
       sum: (data) => {
         calls.push(`sum of ${data.length}`);
-        return Promise.resolve();
+        return data.length > 3 ? sums.promise : Promise.resolve();
       },
     },
   });
   let state = await training.init(START);
   const seen: string[][] = [];
-  while (state.step < EVERY + DELAY) {
+  const take = async (): Promise<void> => {
     calls.length = 0;
     state = await training.next(state, share(state.step + 1, ranks));
     seen.push(calls.filter((name) => /^sum|getMappedRange|copyBufferToBuffer/.test(name)));
-  }
-  const copies = "copyBufferToBuffer";
+  };
+  while (state.step < EVERY + DELAY - 1) await take();
+  const late = take();
+  const copies = "copyBufferToBuffer", values = `sum of ${WIDTH * WIDTH + WIDTH}`;
   // On the device and to the host: nothing is waited for.
   assertEquals(seen[EVERY - 1], Array(4).fill(copies));
-  assertEquals(seen[EVERY], []);
-  const [agreed, map, ...rest] = seen[EVERY + DELAY - 1];
-  assertEquals([agreed, map], ["sum of 3", "getMappedRange"]);
-  // Nothing is copied to the host then: it would have to wait for the steps.
-  assert(rest.indexOf(`sum of ${WIDTH * WIDTH + WIDTH}`) < rest.indexOf(copies), rest.join(" "));
+  // Half of the delay later the ranks are asked, and nothing is copied to the host: it would have to wait for the steps.
+  assertEquals(seen[EVERY], ["sum of 3", "getMappedRange", values]);
+  assert(!summed);
+  summed = true;
+  sums.resolve();
+  await late;
+  assertEquals(seen[EVERY + DELAY - 1], ["getMappedRange", copies, copies]);
 });
 
 Deno.test("a run that is left while parameters are on their way goes on bit for bit", async () => {
@@ -209,8 +215,10 @@ Deno.test("planned memory is what is allocated where an average comes later", as
       memory: "1 GiB",
     });
     let state = await training.init(START);
-    while (state.step < EVERY) state = await training.next(state, share(state.step + 1, ranks));
-    assertEquals(gpu.counts.bytes - before, training.memory()!.bytes);
+    while (state.step < EVERY + DELAY) state = await training.next(state, share(state.step + 1, ranks));
+    // Buffers of an average that is waited for are made when the first one is.
+    const waited = exchangeBytes(gpu, [WIDTH, WIDTH * WIDTH].map((items) => ({ bytes: 4 * items })));
+    assertEquals(gpu.counts.bytes - before + waited, training.memory()!.bytes);
   }
 });
 

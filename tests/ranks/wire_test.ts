@@ -10,6 +10,7 @@ import { createBuffer, destroyBuffer, writeValues } from "../../core/runtime/buf
 import { readBuffers } from "../../core/runtime/readback.ts";
 import { wireMean } from "../../core/ranks/wire.ts";
 import { WIRE_WORDS, type WireCode } from "../../kernels/wire.ts";
+import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { ranksInProcess } from "./in_process.ts";
 
 const CODES: readonly WireCode[] = ["bf16", "int8"];
@@ -48,7 +49,10 @@ async function valuesOf(gpu: Gpu, { now, items }: ReturnType<typeof parameter>):
 
 for (const code of CODES) {
   Deno.test(`${code}: parameters that cross buckets, then fewer of them, then more, have their means on all ranks`, async () => {
-    await using gpu = await openGpu({ tune: false });
+    await using gpu = await openGpu({
+      tune: false,
+      ...code === "int8" && { gpu: wrappedGpu({ bindings: 10 }) },
+    });
     const size = 3, bucket = 1024, sizes = [700, 5, 2500, 1024], bytes = [0, 0, 0];
     const results = await Promise.all(
       ranksInProcess(size).map(async (plain) => {

@@ -13,6 +13,8 @@ import type { Path } from "../../tree.ts";
 
 /** Bytes of a bucket at most and at least, and how many there are where their size lies between: what is one bucket hides nothing. */
 const LARGEST = 2 ** 25, LEAST = 2 ** 18, COUNT = 8;
+/** Bytes of a bucket at most where there is time: the fewer there are, the less the host has to do. */
+const WHOLE = 2 ** 29;
 /** Buckets that are on their way at a time: one is read, one is summed, and the device fills the next. */
 export const IN_FLIGHT = 4;
 /** Any device can bind a buffer from a multiple of this on. */
@@ -56,10 +58,14 @@ export function arenasOf(sums: ReadonlyMap<Path, Spec>): Arena[] {
  * Cuts sums into buckets. One that is not larger than a bucket is in one bucket.
  *
  * @param sums What lies in one buffer each, in the order in which it is ready
+ * @param options `whole`: whether there are as few as may be, not such that one is read while another is summed; false when absent
  * @returns Pieces of each bucket, in order
  */
-export function bucketsOf<T extends { readonly bytes: number }>(sums: readonly T[]): Piece<T>[][] {
-  const buckets: Piece<T>[][] = [], most = bucketBytes(sums);
+export function bucketsOf<T extends { readonly bytes: number }>(
+  sums: readonly T[],
+  { whole = false }: { readonly whole?: boolean } = {},
+): Piece<T>[][] {
+  const buckets: Piece<T>[][] = [], most = whole ? WHOLE : bucketBytes(sums);
   let room = 0;
   for (const of of sums) {
     for (let from = 0; from < of.bytes; from += most) {
@@ -80,15 +86,14 @@ export function bucketsOf<T extends { readonly bytes: number }>(sums: readonly T
  * The buffers through which buckets go to the host and back.
  *
  * @param buckets Pieces of each
- * @param options `whole`: whether each bucket has one of its own, not only those on their way; false when absent
+ * @param options `most`: how many there are at most; as many as are on their way at a time when absent
  * @returns How many there are, and the bytes of each
  */
 export function stagingOf(
   buckets: readonly (readonly Pick<Piece<unknown>, "bytes">[])[],
-  { whole = false }: { readonly whole?: boolean } = {},
+  { most = IN_FLIGHT }: { readonly most?: number } = {},
 ): { readonly count: number; readonly bytes: number } {
-  const count = whole ? buckets.length : Math.min(IN_FLIGHT, buckets.length);
-  return { count, bytes: Math.max(0, ...buckets.map(totalBytes)) };
+  return { count: Math.min(most, buckets.length), bytes: Math.max(0, ...buckets.map(totalBytes)) };
 }
 
 /**
@@ -96,15 +101,15 @@ export function stagingOf(
  *
  * @param gpu The device
  * @param sums Bytes of each
- * @param options As of {@link stagingOf}
+ * @param options `whole`: whether all of them have memory of the host at a time; false when absent
  * @returns Bytes of its buffers
  */
 export function exchangeBytes(
   gpu: Gpu,
   sums: readonly { readonly bytes: number }[],
-  options: { readonly whole?: boolean } = {},
+  { whole = false }: { readonly whole?: boolean } = {},
 ): number {
-  const { count, bytes } = stagingOf(bucketsOf(sums), options);
+  const { count, bytes } = stagingOf(bucketsOf(sums, { whole }), whole ? { most: Infinity } : {});
   return (staysQueued(gpu) ? 2 : 1) * count * bytes;
 }
 

@@ -20,14 +20,14 @@ import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
 import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
-import { bucketsOf, IN_FLIGHT, type Piece, stagingOf, totalBytes } from "./buckets.ts";
+import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
 import { exchangeClock } from "./exchange_clock.ts";
 
 /** Bits of a number that stays exact in f32 when 1,024 ranks add it up. */
 const EXACT_BITS = 13;
 
 /** Memory of the host through which a bucket goes. */
-interface Slot {
+export interface Slot {
   /** For its way there. */
   readonly staging: Staging;
   /** For its way back; null where `writeBuffer` does it. */
@@ -42,34 +42,14 @@ interface Held {
   bytes: number;
 }
 
-/** An exchange that can copy sums to memory of the host long before they are added up. */
-export interface StagedExchange extends Exchange {
-  /**
-   * Copies sums to the host as they are now. All of them have memory there, so that the device need not come back to it.
-   *
-   * @param sums Buffers
-   */
-  stage(sums: readonly Summed[]): Promise<void>;
-  /** As {@link Exchange.sum}; `staged`: whether what was staged last is added up, not what the buffers hold now. */
-  sum(
-    sums: readonly Summed[],
-    options?: { readonly after?: Promise<unknown>; readonly staged?: boolean },
-  ): Promise<ExchangeTime>;
-}
-
 /**
  * Makes an exchange.
  *
  * @param gpu The device
  * @param ranks The ranks
- * @param options `whole`: whether all sums have memory of the host at a time, as `stage` needs it; false when absent
  * @returns The exchange
  */
-export function gradientExchange(
-  gpu: Gpu,
-  ranks: Ranks,
-  { whole = false }: { readonly whole?: boolean } = {},
-): StagedExchange {
+export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
   const held: Held = { gpu, ranks, slots: [], bytes: 0 };
   let unit: number | null = null;
   return {
@@ -92,16 +72,11 @@ export function gradientExchange(
       unit ??= unitOf(numbers[0] / ranks.size);
       return numbers[0];
     },
-    async stage(sums) {
+    async sum(sums, { after } = {}) {
       const buckets = bucketsOf(sums);
-      await makeRoom(held, stagingOf(buckets, { whole }));
-      buckets.forEach((pieces, i) => stage(gpu, pieces, held.slots[i].staging));
-    },
-    async sum(sums, { after, staged = false } = {}) {
-      const buckets = bucketsOf(sums);
-      await makeRoom(held, stagingOf(buckets, { whole }));
+      await makeRoom(held, stagingOf(buckets));
       try {
-        return await exchangeAll(held, { buckets, after, staged });
+        return await exchangeAll(held, { buckets, after });
       } catch (error) {
         // The other ranks may still write to what is on its way.
         free(held);
@@ -115,16 +90,24 @@ export function gradientExchange(
 /** Makes slots, where there are others. */
 async function makeRoom(
   held: Held,
-  { count, bytes }: { readonly count: number; readonly bytes: number },
+  size: { readonly count: number; readonly bytes: number },
 ): Promise<void> {
   const { gpu } = held;
-  if (held.slots.length === count && held.slots[0]?.staging.buffer.size === bytes) return;
+  if (held.slots.length === size.count && held.slots[0]?.staging.buffer.size === size.bytes) return;
   free(held);
-  held.slots = Array.from({ length: count }, () => ({
+  held.slots = newSlots(gpu, size);
+  await checkAllocations(gpu);
+}
+
+/** Makes slots. {@link checkAllocations} tells whether there was room. */
+export function newSlots(
+  gpu: Gpu,
+  { count, bytes }: { readonly count: number; readonly bytes: number },
+): Slot[] {
+  return Array.from({ length: count }, () => ({
     staging: newStaging(gpu, bytes),
     upload: staysQueued(gpu) ? keptUpload(gpu, bytes) : null,
   }));
-  await checkAllocations(gpu);
 }
 
 /** Frees what is not on its way; what is, once it has arrived. */
@@ -133,7 +116,8 @@ function free(held: Held): void {
   held.slots = [];
 }
 
-function freeSlot({ staging, upload }: Slot): void {
+/** Frees memory of the host. */
+export function freeSlot({ staging, upload }: Slot): void {
   destroyBuffer(staging.buffer);
   upload?.destroy();
 }
@@ -141,23 +125,22 @@ function freeSlot({ staging, upload }: Slot): void {
 /** Exchanges buckets: while one is summed, others are read, written, and computed. */
 async function exchangeAll(
   held: Held,
-  { buckets, after, staged }: {
+  { buckets, after }: {
     readonly buckets: readonly (readonly Piece<Summed>[])[];
     readonly after: Promise<unknown> | undefined;
-    readonly staged: boolean;
   },
 ): Promise<ExchangeTime> {
   const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<Float32Array>[] = [];
   const freed = new Set<Slot>(slots), completed = new Set<Summed>(), clock = exchangeClock();
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
-  const ahead = staysQueued(gpu) ? Math.min(IN_FLIGHT, slots.length) - 1 : 0;
+  const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
   const submitNext = (): void => {
     const at = reads.length, slot = slots[at % slots.length];
     for (const { of } of buckets[at]) {
       if (!completed.has(of)) of.complete?.();
       completed.add(of);
     }
-    if (!staged) stage(gpu, buckets[at], slot.staging);
+    stage(gpu, buckets[at], slot.staging);
     freed.delete(slot);
     const reading = read(gpu, slot.staging, totalBytes(buckets[at]));
     reading.catch(() => {});
@@ -193,14 +176,14 @@ async function exchangeAll(
 }
 
 /** What a bucket has become. */
-interface Sums {
+export interface Sums {
   readonly values: Float32Array;
   /** Whether they are in the memory of the upload already. */
   readonly placed: boolean;
 }
 
 /** Adds up a bucket over the ranks, where its upload begins if they can. */
-async function addUp(
+export async function addUp(
   ranks: Ranks,
   { values, upload }: Pick<Slot, "upload"> & { readonly values: Float32Array },
 ): Promise<Sums> {
@@ -214,7 +197,7 @@ async function addUp(
 }
 
 /** Copies a bucket to where the host maps it. */
-function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging): void {
+export function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging): void {
   submit(gpu, (encoder) => {
     let at = 0;
     for (const { of, from, bytes } of pieces) {
@@ -225,12 +208,12 @@ function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: Staging):
 }
 
 /** The values of a bucket that was staged. */
-async function read(gpu: Gpu, staging: Staging, bytes: number): Promise<Float32Array> {
+export async function read(gpu: Gpu, staging: Staging, bytes: number): Promise<Float32Array> {
   return new Float32Array(await mapped(gpu, staging, bytes));
 }
 
 /** Uploads a bucket to where it came from. */
-function putBack(
+export function putBack(
   gpu: Gpu,
   { upload, pieces, sums: { values, placed } }: Pick<Slot, "upload"> & {
     readonly pieces: readonly Piece<Summed>[];
