@@ -40,8 +40,10 @@ export interface AdaGradSelectOptions {
  *
  * Source: Kumar et al., "AdaGradSelect: An Adaptive Gradient-Guided Layer Selection Method for Efficient Fine-Tuning of
  * SLMs", arXiv 2512.15764: blocks by gradient norm, Dirichlet sampling by how often they were updated, epsilon-greedy in early
- * training. Deviations: choices every so many steps in place of every step, a norm over all steps since the last one, and
- * the defaults, which are Firn's: its abstract, which this follows, gives no numbers.
+ * training. This follows the abstract and a public summary of the algorithm: epsilon falls exponentially within the first
+ * epoch and is 0 after it, and concentrations are counts plus delta. Deviations: choices every so many steps in place of every
+ * step, a norm over all steps since the last one, and the defaults, which are Firn's: neither source gives numbers. By the
+ * summary the blocks of the largest drawn chances train, where this draws by these chances.
  *
  * @param options Time, share, chances
  * @returns The policy

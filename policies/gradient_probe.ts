@@ -2,7 +2,8 @@ import { InputError } from "../core/errors.ts";
 import type { FreezePolicy } from "../core/policy.ts";
 import { blocksOf } from "./blocks.ts";
 import { definePolicy } from "./define_policy.ts";
-import { checkLayerShare, layersOf } from "./layer_share.ts";
+import { checkLayerShare } from "./layer_share.ts";
+import { shareOf } from "./share_of.ts";
 
 /** Options of {@link gradientProbe}. */
 export interface GradientProbeOptions {
@@ -19,17 +20,20 @@ export interface GradientProbeOptions {
  * When: LoRA, where a layer that does not train saves its adapter's gradients and memory, and whatever lies below the lowest
  * layer that trains its gradients of inputs too. Cost: one sum per component and step.
  *
- * A layer's score is the norm of its gradient, `sqrt(sum g^2)` over its components, meaned over the steps of the probe; of
- * equals the lower one trains. The number of layers is `share` of all, rounded. What lies outside of the layers, by
- * {@link blocksOf}, trains on. A layer without readings has a score of 0; a step without any reading does not count.
+ * A layer's score is the sum of the norms of its components' gradients, `sqrt(sum g^2)` each, meaned over the steps of the
+ * probe; of equals the lower one trains. The number of layers is `share` of all, rounded down, and one at least. What lies
+ * outside of the layers, by {@link blocksOf}, trains on. A layer without readings has a score of 0; a step without any
+ * reading does not count.
  *
  * Source: Saket, "Aletheia: Gradient-Guided Layer Selection for Efficient LoRA Fine-Tuning Across Architectures",
- * arXiv 2604.15351, and its package, whose defaults these are. Deviations: the steps of the probe train, where the paper
- * probes the base model before adapters are there; all adapters have one rank, where the paper gives the maps of the
- * feed-forward part a larger one.
+ * arXiv 2604.15351, and its package `aletheia-lora` (April 2026), whose score, choice and defaults these are. Deviations:
+ * gradients are those of what trains, which for an adapter are those of its pairs, in steps that train; the package takes
+ * those of the base model's weights, of 5 single samples, before adapters are there. A component, such as a weight with its
+ * bias, counts as one vector. All adapters have one rank, where the package can give the maps of the feed-forward part a
+ * larger one.
  *
  * @param options Length of the probe, and how many layers train
- * @returns The policy; its `init` throws an InputError when the share is less than half a layer
+ * @returns The policy
  * @throws {InputError} When an option is out of its range
  *
  * @example
@@ -61,7 +65,7 @@ export function gradientProbe(options: GradientProbeOptions = {}): FreezePolicy 
       const { layers } = blocksOf(components);
       return {
         layers,
-        active: layersOf(share, { count: layers.length, policy: name }),
+        active: Math.max(1, Math.floor(shareOf(share, layers.length))),
         seen: 0,
         scores: layers.map(() => 0),
         least: null as number | null,
@@ -70,7 +74,7 @@ export function gradientProbe(options: GradientProbeOptions = {}): FreezePolicy 
     },
     next(state, { read }) {
       if (state.frozen !== null) return state;
-      const norms = state.layers.map((paths) => normOf(paths.map((path) => read("gradSquare", path))));
+      const norms = state.layers.map((paths) => normsOf(paths.map((path) => read("gradSquare", path))));
       if (norms.every((norm) => norm === null)) return state;
       const scores = state.scores.map((score, i) => score + (norms[i] ?? 0)), seen = state.seen + 1;
       if (seen < steps) return { ...state, scores, seen };
@@ -81,13 +85,13 @@ export function gradientProbe(options: GradientProbeOptions = {}): FreezePolicy 
     frozen: ({ layers, frozen }) => layers.filter((_, i) => frozen?.includes(i)).flat(),
     reason({ layers, scores, seen, least }, path) {
       const value = scores[layers.findIndex((paths) => paths.includes(path))] / seen;
-      return { signal: "gradient norm of its layer", value, threshold: least, rule: name };
+      return { signal: "gradient norms of its layer", value, threshold: least, rule: name };
     },
   });
 }
 
-/** The norm of a layer's gradient by `sum g^2` of its components; null when none was measured. */
-function normOf(squares: readonly number[]): number | null {
+/** The sum of the norms of a layer's gradients by `sum g^2` of its components; null when none was measured. */
+function normsOf(squares: readonly number[]): number | null {
   const known = squares.filter(Number.isFinite);
-  return known.length === 0 ? null : Math.sqrt(known.reduce((sum, square) => sum + square, 0));
+  return known.length === 0 ? null : known.reduce((sum, square) => sum + Math.sqrt(square), 0);
 }

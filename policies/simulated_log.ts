@@ -1,3 +1,4 @@
+import { atPace } from "../core/report/replay_of.ts";
 import type { FreezeLine, Line, StepLine } from "../core/report/types.ts";
 import type { Course } from "./simulated_course.ts";
 
@@ -24,15 +25,14 @@ export function simulatedLog(
   const stepOf = (line: StepLine): StepLine => {
     const { frozen } = sets[at], cost = costs[at++];
     same &&= frozen.length === recorded.size && frozen.every((path) => recorded.has(path));
-    const { step, learningRate, launches, tokensPerSecond } = line, stepMs = pace?.(cost) ?? line.stepMs;
+    const { step, learningRate, launches } = line;
     return {
       kind: "step",
       step,
       loss: same ? line.loss : null,
       ...same && line.validation !== undefined && { validation: line.validation },
       learningRate,
-      stepMs,
-      ...tokensPerSecond !== undefined && { tokensPerSecond: tokensPerSecond * line.stepMs / stepMs },
+      ...atPace(line, pace?.(cost) ?? line.stepMs),
       launches,
       flops: cost ?? line.flops,
       frozen: frozen.length,

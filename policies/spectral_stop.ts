@@ -36,7 +36,7 @@ export interface SpectralStopOptions {
  * values of a shallow layer turns heavy-tailed, then settles, and that tells when to stop. Deviations: the exponent of a power
  * law that is fitted to the eigenvalues, which takes a decomposition on the host, is replaced by a moment of the same
  * eigenvalues; all matrices of the lowest layer are watched unless told otherwise, as a policy knows no names; the criterion
- * for "settled" is Firn's.
+ * for "settled" is Firn's, as only the abstract was at hand.
  *
  * @param options Share, windows, components
  * @returns The policy; its `init` throws an InputError when no component is selected

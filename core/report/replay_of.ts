@@ -151,3 +151,14 @@ function thawsOf(lines: readonly Line[]): (before: number) => ReadonlyMap<string
     return since;
   };
 }
+
+/** How fast a step is that takes other milliseconds than it took. */
+export function atPace(
+  { stepMs: taken, tokensPerSecond }: StepLine,
+  stepMs: number,
+): Pick<StepLine, "stepMs" | "tokensPerSecond"> {
+  return {
+    stepMs,
+    ...tokensPerSecond !== undefined && { tokensPerSecond: tokensPerSecond * taken / stepMs },
+  };
+}
