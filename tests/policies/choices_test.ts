@@ -4,7 +4,7 @@ import { InputError } from "@firn/train";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { adaGradSelect, type AdaGradSelectOptions, gradientProbe } from "../../policies/mod.ts";
 import { randomShares, randomStream } from "../../policies/random.ts";
-import { component, COMPONENTS, frozenSets, lookOf, randomLook } from "./looks.ts";
+import { component, frozenSets, lookOf, randomLook } from "./looks.ts";
 
 const LAYERS = Array.from(
   { length: 8 },
