@@ -53,7 +53,7 @@ export interface LaneJob {
 /** Some lanes. */
 export interface Lanes {
   /**
-   * Does a job, on all lanes or the first few, which must be as many on all processes.
+   * Does a job, on all lanes or the first few, which must be as many on all processes. Jobs that are given meanwhile follow.
    *
    * @param job The job; what its addresses point to must live until it ends
    * @param lanes How many lanes do it
@@ -77,31 +77,26 @@ export async function startLanes(window: LaneWindow): Promise<Lanes> {
     `const { parentPort, workerData } = require("node:worker_threads");(${lane})(parentPort, workerData)`;
   const workers = window.barriers.map((_, number) => {
     const worker = new Worker(program, { eval: true, workerData: { window, number, functions: FUNCTIONS } });
+    const waiting: PromiseWithResolvers<number>[] = [];
+    worker.on("message", (code: number) => waiting.shift()!.resolve(code));
+    worker.on("error", (error: unknown) => waiting.forEach(({ reject }) => reject(error)));
     worker.unref();
-    return worker;
+    return { worker, waiting };
   });
   return {
     async run(job, lanes) {
       const codes = await Promise.all(
-        workers.slice(0, lanes).map((worker) =>
-          new Promise<number>((resolve, reject) => {
-            const end = (settle: () => void) => {
-              worker.off("message", answered);
-              worker.off("error", failed);
-              settle();
-            };
-            const answered = (code: number): void => end(() => resolve(code));
-            const failed = (error: unknown): void => end(() => reject(error));
-            worker.on("message", answered);
-            worker.on("error", failed);
-            worker.postMessage({ job, lanes });
-          })
-        ),
+        workers.slice(0, lanes).map(({ worker, waiting }) => {
+          const answer = Promise.withResolvers<number>();
+          waiting.push(answer);
+          worker.postMessage({ job, lanes });
+          return answer.promise;
+        }),
       );
       return codes.find((code) => code !== 0) ?? 0;
     },
     stop() {
-      for (const worker of workers) worker.terminate();
+      for (const { worker } of workers) worker.terminate();
     },
   };
 }

@@ -98,7 +98,14 @@ export function mpiRanks(
 }
 
 /** Makes a call of MPI once those before it have ended. */
-type Next = <T>(what: string, work: () => Promise<T>) => Promise<T>;
+type Next = <T>(
+  what: string,
+  work: () => Promise<T>,
+  options?: {
+    /** Whether it may begin before those that overlap, too, have ended: it then begins within the call of `work`, and calls no MPI. */
+    readonly overlaps?: boolean;
+  },
+) => Promise<T>;
 
 /** Runs calls one after the other: two at once give wrong sums on MPICH. After a failed one, all fail until ranks go on. */
 function callQueue(
@@ -106,10 +113,10 @@ function callQueue(
     readonly survivor: Survivor | null;
   },
 ): { readonly next: Next; readonly goOn: () => void } {
-  let queue: Promise<unknown> = Promise.resolve(), calls = 0, broken: unknown = null, epoch = 0;
-  const next: Next = (what, work) => {
+  let ended: Promise<unknown> = Promise.resolve(), turn = ended, calls = 0, broken: unknown = null, epoch = 0;
+  const next: Next = (what, work, { overlaps = false } = {}) => {
     const begun = epoch, asked = broken;
-    const made = queue.then(async () => {
+    const made = (overlaps ? turn : ended).then(async () => {
       // What was asked for before ranks went on is not what the others do now.
       if (asked !== null || broken !== null || begun !== epoch) throw asked ?? broken ?? stale(what);
       try {
@@ -120,7 +127,10 @@ function callQueue(
         throw error;
       }
     });
-    queue = made.catch(() => {});
+    const done = made.catch(() => {});
+    // What overlaps begins once all before it have begun, as what waits for the same promise goes on in order.
+    if (overlaps) ended = Promise.all([ended, done]);
+    else turn = ended = done;
     return made;
   };
   const goOn = (): void => {
@@ -140,15 +150,20 @@ function stale(what: string): RanksLostError {
 /** Shared memory of ranks of a host, which is opened when it is needed first. */
 interface LazyWindow {
   open(): Promise<SharedWindow | null>;
+  /** What was opened; null before. */
+  readonly opened: SharedWindow | null;
   /** Frees it where it was opened. */
   close(): Promise<void>;
 }
 
 function lazyWindow(open: () => Promise<SharedWindow | null>): LazyWindow {
-  let opened: Promise<SharedWindow | null> | null = null;
+  let opening: Promise<SharedWindow | null> | null = null, opened: SharedWindow | null = null;
   return {
-    open: () => opened ??= open(),
-    close: async () => await (await opened)?.close(),
+    get opened() {
+      return opened;
+    },
+    open: () => opening ??= open().then((window) => opened = window),
+    close: async () => await (await opening)?.close(),
   };
 }
 
@@ -161,12 +176,12 @@ interface Calls {
   readonly shared: LazyWindow | null;
 }
 
-/** Makes calls one at a time: nothing else may hold their arguments until they end. */
+/** Keeps the arguments of calls until they end: nothing else may hold them. */
 function holder(): <T>(work: Promise<T>, ...buffers: readonly object[]) => Promise<T> {
-  const held = new Set<object>();
+  const held = new Set<readonly object[]>();
   return (work, ...buffers) => {
-    for (const buffer of buffers) held.add(buffer);
-    return work.finally(() => held.clear());
+    held.add(buffers);
+    return work.finally(() => held.delete(buffers));
   };
 }
 
@@ -187,9 +202,16 @@ function sumsOf(mpi: Mpi, { group, next, shared }: Calls): Pick<Ranks, "sum" | "
       if (sums !== data) into.set(part);
     }
   };
+  const together = (data: Float32Array, sums: Float32Array): Promise<void> => {
+    const window = data.byteLength < LEAST_SHARED ? null : shared?.opened ?? null;
+    if (window === null || window.across !== null) return next("sum", () => add(data, sums));
+    // Lanes do one after the other by themselves, and go on to the next while this thread is busy.
+    const work = (): Promise<void> => hold(sharedSum(window, { data, sums, across }), data, sums);
+    return next("sum", work, { overlaps: true });
+  };
   return {
-    sum: (data) => next("sum", () => add(data, data)),
-    ...shared !== null && { sumInto: (data, sums) => next("sum", () => add(data, sums)) },
+    sum: (data) => together(data, data),
+    ...shared !== null && { sumInto: together },
   };
 }
 

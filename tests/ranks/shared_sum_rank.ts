@@ -77,6 +77,7 @@ async function sums(): Promise<void> {
   await smallWindows();
   const refused = await onHosts((r) => Math.min(r, 1));
   if (size > 2) assertEquals(refused, null);
+  await atOnce();
   await moves();
   await refusals();
   await ranks.close();
@@ -87,6 +88,21 @@ async function sums(): Promise<void> {
 async function across(data: Float32Array, group: bigint): Promise<void> {
   const { inPlace, float, sum } = mpi.constants;
   check("across", await call.MPI_Allreduce(inPlace, data, data.length, float, sum, group));
+}
+
+/** Sums that are asked for at a time, with other calls between them, end as if each had waited for those before. */
+async function atOnce(): Promise<void> {
+  const items = 2 ** 18 + 5, all = Array.from({ length: 6 }, () => new Float32Array(items));
+  const made = all.map(async (values, i) => {
+    values.fill(i + rank);
+    await ranks.sum(values);
+    // Others were asked for before these.
+    await ranks.sumInto!(values.fill(1), values);
+  });
+  const few = ranks.gather(Uint8Array.of(rank)), last = Float32Array.of(1);
+  await Promise.all([...made, few, ranks.sum(last)]);
+  assertEquals([...await few, last[0]], [...Array.from({ length: size }, (_, r) => r), size]);
+  for (const values of all) assertSame(values, new Float32Array(items).fill(size), "sums at once");
 }
 
 /** Other calls bring large bytes where they belong: parts that are whole lines or not, and as many as each rank has. */
