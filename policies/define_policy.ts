@@ -48,6 +48,8 @@ export interface PolicyDefinition<S extends Json> {
   readonly next: (state: S, now: StepLook) => S;
   /** Paths of the components that are frozen now. */
   readonly frozen: (state: S) => readonly string[];
+  /** Paths that are frozen after the next look, where that is known before: training plans it while the device works. */
+  readonly coming?: (state: S) => readonly string[];
   /** Paths that the next steps measure without training them. Active ones are left out. */
   readonly probed?: (state: S) => readonly string[];
   /** Whether training ends now; `frozen` is what training freezes in the end, other policies considered. */
@@ -101,7 +103,8 @@ export interface PolicyDefinition<S extends Json> {
  * ```
  */
 export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): FreezePolicy<S> {
-  const { name, signals = [], measured, init, next, frozen, probed, stopped, best, reason } = definition;
+  const { name, signals = [], measured, init, next, frozen, coming, probed, stopped, best, reason } =
+    definition;
   const names = signals.map(signalName);
 
   function stepOf(look: Look, i: number): StepLook {
@@ -130,6 +133,7 @@ export function definePolicy<S extends Json>(definition: PolicyDefinition<S>): F
     init,
     next: (state, look) => look.steps.reduce((s, _, i) => next(s, stepOf(look, i)), state),
     frozen,
+    ...(coming && { coming }),
     ...(probed && {
       probed(state) {
         const own = frozen(state);

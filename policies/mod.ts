@@ -34,6 +34,7 @@
  * | `keepActive(selector, p)` | some components never freeze |
  * | `after(alpha, p)` | nothing freezes in a grace period |
  * | `every(n, p)` | the frozen set changes only every n steps |
+ * | `planAhead(p)` | the frozen set follows one look later, and is planned while the device works |
  * | `worthwhile(p)` | the frozen set grows only when that saves more time than the change costs |
  * | `smooth(weight, p)` | the policy sees averages |
  * | `patience(k, p)` | a component freezes after k steps in a row |
@@ -126,6 +127,7 @@ export { hysteresis, type HysteresisOptions } from "./hysteresis.ts";
 export { keepActive } from "./keep_active.ts";
 export type { AdamDecays } from "./moments.ts";
 export { patience } from "./patience.ts";
+export { planAhead, type PlanAheadOptions } from "./plan_ahead.ts";
 export { prefix, type PrefixOptions } from "./prefix.ts";
 export { randomSubset, type RandomSubsetOptions } from "./random_subset.ts";
 export { record } from "./record.ts";

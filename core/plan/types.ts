@@ -215,8 +215,8 @@ export interface PrefixOptions {
 
 /** A memory of kernels that were written. */
 export interface TextCache {
-  /** Makes a function remember its results: equal requests get the same one. */
-  remembered<A, R>(make: (request: A) => R): (request: A) => R;
+  /** Makes a function remember its results: equal requests get the same one. Where a key is known, `keyOf` need not find it. */
+  remembered<A, R>(make: (request: A) => R, keyOf?: (request: A) => string): (request: A) => R;
   /** A string that is equal for equal requests; functions in a request are equal when they are the same. */
   keyOf(request: unknown): string;
 }

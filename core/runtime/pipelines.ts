@@ -35,19 +35,43 @@ function pipelineFor(
  * @param kernels Names and WGSL
  */
 export async function compileAll(gpu: Gpu, kernels: readonly KernelText[]): Promise<void> {
-  if (isDenos(gpu) || gpu.software) return;
-  const fresh = new Map(kernels.map((kernel) => [kernel.code, kernel]));
-  for (const code of gpu.pipelines.keys()) fresh.delete(code);
-  const compiled = [...fresh.values()].map(async (kernel) => {
-    try {
-      const pipeline = await gpu.device.createComputePipelineAsync(descriptorOf(gpu, kernel));
-      gpu.counts.pipelines++;
-      gpu.pipelines.set(kernel.code, pipeline);
-    } catch {
-      // It is compiled again as it is bound, and the device then reports what is wrong with it.
-    }
+  await turning(gpu, Promise.all(begun(gpu, kernels)));
+}
+
+/**
+ * Begins to compile the kernels of a plan, where that takes no time of the thread that takes steps: {@link compileAll} awaits it.
+ *
+ * @param gpu The device
+ * @param kernels Names and WGSL
+ */
+export function compileAhead(gpu: Gpu, kernels: readonly KernelText[]): void {
+  begun(gpu, kernels);
+}
+
+/** Kernels that are being compiled, by device and text. */
+const compiling = new WeakMap<Gpu, Map<string, Promise<void>>>();
+
+/** What to wait for until all kernels are compiled. */
+function begun(gpu: Gpu, kernels: readonly KernelText[]): Promise<void>[] {
+  if (isDenos(gpu) || gpu.software) return [];
+  const open = compiling.get(gpu) ?? new Map<string, Promise<void>>();
+  compiling.set(gpu, open);
+  const all = new Map(kernels.map((kernel) => [kernel.code, kernel]));
+  return [...all].flatMap(([code, kernel]) => {
+    if (gpu.pipelines.has(code)) return [];
+    if (!open.has(code)) open.set(code, compile(gpu, kernel).finally(() => open.delete(code)));
+    return [open.get(code)!];
   });
-  await turning(gpu, Promise.all(compiled));
+}
+
+async function compile(gpu: Gpu, kernel: KernelText): Promise<void> {
+  try {
+    const pipeline = await gpu.device.createComputePipelineAsync(descriptorOf(gpu, kernel));
+    gpu.counts.pipelines++;
+    gpu.pipelines.set(kernel.code, pipeline);
+  } catch {
+    // It is compiled again as it is bound, and the device then reports what is wrong with it.
+  }
 }
 
 function descriptorOf(

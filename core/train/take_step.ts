@@ -13,6 +13,7 @@ import { checkLeaves } from "./state/leaves.ts";
 import { describe, newRun, type Run } from "./state/run.ts";
 import { runInfo } from "./state/run_info.ts";
 import { afterPass } from "./state/skipped.ts";
+import { planAhead } from "./plan_ahead.ts";
 import { LOSS } from "./state/specs.ts";
 import type { CompiledStep } from "./step/compile.ts";
 import type { StepRequest } from "./step/definition.ts";
@@ -50,16 +51,14 @@ export async function takeStep<P extends TensorTree>(
   const waiting = compiler.choose(request);
   if (waiting !== null) await waiting;
   const compiled = planned(trainer, request);
-  // The first step of another frozen set records it.
-  const taking = (execution: Execution): Promise<Executed> =>
-    state.event === null
-      ? executor.execute(execution)
-      : clock.changing(owner, "more", () => executor.execute(execution));
   // A software adapter runs on this CPU, which is busy.
   const idle = (state.look !== null || (state.exchange?.waitedMs ?? 0) > 0) && !gpu.software;
   const { moved, passed, ...measured } = counted === 0 && trainer.definition.ranks === null
     ? await executor.pass({ compiled, leaves, step })
-    : await taking({ compiled, params, leaves, batch, parts: batches, most, step, idle, owner });
+    : await executed(trainer, {
+      execution: { compiled, params, leaves, batch, parts: batches, most, step, idle, owner },
+      changed: state.event !== null,
+    });
 
   const renew = (tensor: Tensor): Tensor => {
     const { buffer, label } = storageOf(tensor);
@@ -84,6 +83,7 @@ export async function takeStep<P extends TensorTree>(
   if (averaged?.exchanges !== state.exchanges) executor.renewWeights();
   let after: Looked<P>;
   try {
+    if (isLook) planAhead(trainer, { state, taken });
     after = isLook ? await takeLook(trainer, { state, taken }) : withoutLook(state, taken);
   } catch (error) {
     const back = nonFinite === "rollback" && error instanceof NonFiniteError
@@ -119,6 +119,15 @@ function planned<P extends TensorTree>(
   const compiled = clock.change(owner) === null ? clock.changing(owner, "first", plan) : plan();
   last.memory = compiled.memory;
   return compiled;
+}
+
+/** Takes a step on the device. The first one of another frozen set records it, which is timed. */
+function executed<P extends TensorTree>(
+  { executor, clock }: Trainer<P>,
+  { execution, changed }: { readonly execution: Execution; readonly changed: boolean },
+): Promise<Executed> {
+  const execute = (): Promise<Executed> => executor.execute(execution);
+  return changed ? clock.changing(execution.owner, "more", execute) : execute();
 }
 
 /** Goes back to the last good state: its values are copied into the buffers of the step that was taken. */

@@ -80,7 +80,7 @@ Deno.test("no policy that measures freezes on readings that are absent, as NaN o
 
 Deno.test("nothing freezes by a step that was skipped: what decides at set times uses the steps before", () => {
   const nothing = Object.fromEntries(PATHS.map((path) => [path, [NaN]]));
-  const timed = /(every|prefix|costAware|thaw|adaGradSelect)\(/;
+  const timed = /(every|planAhead|prefix|costAware|thaw|adaGradSelect)\(/;
   for (const policy of [...MEASURING, ...ENDING].filter(({ name }) => !timed.test(name))) {
     const readings = Object.fromEntries(policy.signals.map((signal) => [signal, nothing]));
     for (const look of LOOKS) {

@@ -5,24 +5,26 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   adamW,
   add,
   chain,
   clipByGlobalNorm,
   defineTraining,
+  free,
   type FreezePolicy,
+  InputError,
   matmul,
   mean,
   multiply,
   type Tensor,
   tensor,
 } from "@firn/train";
-import { record } from "@firn/train/policies";
+import { planAhead, record } from "@firn/train/policies";
 import type { Json, Look } from "../../core/policy.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
-import { scheduled } from "./tiny.ts";
+import { bitsOf, scheduled } from "./tiny.ts";
 
 const gpu = await openTestGpu();
 Deno.test.afterAll(async () => await gpu[Symbol.asyncDispose]());
@@ -43,9 +45,13 @@ function loss({ layers }: Layers, { x }: { readonly x: Tensor }): Tensor {
 /** What the steps after the first look took, by what was counted. */
 async function countsOf(
   policy: FreezePolicy<Json> | undefined,
-  { steps = 9 }: { readonly steps?: number } = {},
+  { steps = 9, told }: { readonly steps?: number; readonly told?: () => void } = {},
 ) {
-  const training = defineTraining(gpu, loss, {
+  const traced = (params: Layers, batch: { readonly x: Tensor }): Tensor => {
+    told?.();
+    return loss(params, batch);
+  };
+  const training = defineTraining(gpu, traced, {
     optimizer: chain(clipByGlobalNorm(1), adamW({ learningRate: 1e-3 })),
     ...policy && { policy },
     steps,
@@ -54,16 +60,24 @@ async function countsOf(
   const named = Array.from({ length: MANY }, (_, i) => [i, { weight: values(i) }] as const);
   const params: Layers = { layers: Object.fromEntries(named) };
   let state = await training.init(params);
-  const looks: Look[] = [], seen: { readonly submits: number; readonly bindGroups: number }[] = [];
+  const looks: Look[] = [],
+    seen: { readonly submits: number; readonly bindGroups: number; readonly frozen: number }[] = [];
   while (!state.done) {
     const { submits, bindGroups } = gpu.counts;
     state = await training.next(state, { x: values(99) });
     if (state.look !== null) looks.push(state.look);
-    seen.push({ submits: gpu.counts.submits - submits, bindGroups: gpu.counts.bindGroups - bindGroups });
+    seen.push({
+      submits: gpu.counts.submits - submits,
+      bindGroups: gpu.counts.bindGroups - bindGroups,
+      frozen: state.frozen.length,
+    });
   }
   const components = training.components().length;
   training[Symbol.dispose]();
-  return { components, launches: state.cost!.launches, seen: seen.slice(3), looks };
+  const bits = await bitsOf(gpu, state), launches = state.cost!.launches;
+  free(state.params);
+  free(Object.fromEntries(state.leaves));
+  return { components, launches, seen: seen.slice(3), looks, bits };
 }
 
 Deno.test("steps that measure signals of 54 components submit once, a look once more, and bind nothing anew", async () => {
@@ -81,6 +95,43 @@ Deno.test("steps that measure signals of 54 components submit once, a look once 
     );
     assertEquals(Object.keys(looks[0].readings[signals[0]]).length, MANY);
   }
+});
+
+Deno.test("what a policy announces is planned while the device works, and once: in the step before its look", async () => {
+  const plans: number[] = [];
+  let traced = 0;
+  const announced = planAhead(
+    scheduled([{ from: 3, frozen: ["layers.0"] }, { from: 6, frozen: ["layers.0", "layers.1"] }]),
+  );
+  const asked: FreezePolicy<Json> = {
+    ...announced,
+    next(state, look) {
+      plans.push(traced);
+      return announced.next(state, look);
+    },
+  };
+  const { seen } = await countsOf(asked, { steps: 12, told: () => traced++ });
+  // The first step traces the loss for its components and its plan.
+  const [begun] = plans;
+  assertEquals(plans, [begun, begun + 1, begun + 2, begun + 2]);
+  assertEquals(traced, begun + 2, "at a look nothing is planned");
+  assertEquals(seen.slice(3, 6).map(({ frozen }) => frozen), [1, 1, 2]);
+});
+
+Deno.test("a step that was planned ahead has the bits of one that was not, and a policy that changes its mind is followed", async () => {
+  const sets = [{ from: 3, frozen: ["layers.0"] }, { from: 6, frozen: ["layers.2"] }],
+    plain = scheduled(sets);
+  const bitsWith = async (coming: FreezePolicy<Json>["coming"]) => {
+    const { bits, seen } = await countsOf({ ...plain, coming }, { steps: 9 });
+    assertEquals(seen.map(({ frozen }) => frozen), [1, 1, 1, 1, 1, 1]);
+    return bits;
+  };
+  const bits = await bitsWith(undefined);
+  assertEquals(await bitsWith(() => ["layers.0"]), bits);
+  assertEquals(await bitsWith(() => ["layers.1", "layers.3"]), bits);
+  assertEquals(await bitsWith(() => []), bits);
+  const error = await assertRejects(() => countsOf({ ...plain, coming: () => ["layers.x"] }), InputError);
+  assertStringIncludes(error.message, '"coming" must name components');
 });
 
 Deno.test("a look tells how long the last change of the frozen set took, and before any how long the first plan took", async () => {

@@ -16,6 +16,8 @@ import { cycles } from "./cycles.ts";
 export interface Program {
   readonly cluster: Cluster;
   readonly group: Elementwise;
+  /** A string that is equal for equal groups. */
+  readonly key: string;
   /** Buffers of the inputs. */
   readonly loads: readonly number[];
   /** Buffers of the outputs. */
@@ -30,8 +32,6 @@ export interface BatchOptions extends Omit<Fusion, "roots" | "level"> {
   readonly targets: ReadonlyMap<Tensor, Tensor>;
   /** Launch level of a cluster; clusters of one level do not depend on each other. */
   levelOf(cluster: Cluster): number;
-  /** A string that is equal for equal groups. */
-  keyOf(group: Elementwise): string;
   /** Buffers that a launch can bind. */
   readonly maxBindings: number;
 }
@@ -51,16 +51,12 @@ export function batchElementwise(programs: readonly Program[], options: BatchOpt
   const waiting = new Set(programs.filter((program) => mayWait(program, options)));
   const before = readBefore([...waiting], options);
   for (const program of programs) {
-    const { cluster, group } = program;
+    const { cluster, key: text } = program;
     const waits = waiting.has(program) &&
       cluster.summed.every((node) => options.readers.get(node)!.every((reader) => !before.has(reader)));
     // Copies of weights depend on nothing else, and most live from the forward to the backward pass.
     const early = cluster.nodes.every(isRounding);
-    const key = early
-      ? `copy ${options.keyOf(group)}`
-      : waits
-      ? `${options.levelOf(cluster)} ${options.keyOf(group)}`
-      : program;
+    const key = early ? `copy ${text}` : waits ? `${options.levelOf(cluster)} ${text}` : program;
     const known = batches.get(key);
     if (known === undefined) batches.set(key, [program]);
     else known.push(program);

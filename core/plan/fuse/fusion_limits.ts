@@ -8,7 +8,9 @@ import type { Step } from "../../../kernels/expression.ts";
 import type { Tensor } from "../../tensor.ts";
 import { bufferTable } from "../buffers.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
+import { isConstant } from "../predicates.ts";
 import { type Code, codegen } from "./codegen.ts";
+import { walkComputed } from "./loads.ts";
 
 /** What a group must fit. */
 export type Limits = Pick<FuseOptions, "targets" | "target">;
@@ -37,8 +39,22 @@ export function isCrowded(
   cluster: Cluster,
   options: Limits & Pick<Fusion, "stored"> & { readonly launches?: number },
 ): boolean {
-  const { launches = 1 } = options;
-  return launchSize(cluster, options).bindings > launches * options.target.maxBindings;
+  const { launches = 1, target: { maxBindings }, stored } = options;
+  return mostBindings(cluster, stored) > launches * maxBindings &&
+    launchSize(cluster, options).bindings > launches * maxBindings;
+}
+
+/** A number of buffers that a group does not exceed: of most groups it is small enough, and quickly found. */
+function mostBindings({ stored: written, summed }: Cluster, stored: ReadonlySet<Tensor>): number {
+  let loads = 0;
+  walkComputed([...written, ...summed], {
+    isComputed: (node) => !stored.has(node),
+    seen: new Set(),
+    visit(node, computed) {
+      if (!computed && !isConstant(node)) loads++;
+    },
+  });
+  return loads + written.length + (summed.length > 0 ? 1 : 0);
 }
 
 function launchSize(

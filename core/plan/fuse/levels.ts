@@ -30,7 +30,12 @@ export type Fusable = (from: Tensor, to: Tensor) => boolean;
 export function fusionGraph(roots: readonly Tensor[]): FusionGraph {
   const order = topological(roots);
   const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
-  for (const node of order) for (const input of new Set(node.inputs)) readers.get(input)!.push(node);
+  for (const node of order) {
+    const { inputs } = node;
+    for (let i = 0; i < inputs.length; i++) {
+      if (inputs.indexOf(inputs[i]) === i) readers.get(inputs[i])!.push(node);
+    }
+  }
   const ending = endingOf(order, readers), made = new Set(roots), summing = new Set<Tensor>();
   for (const node of order.toReversed()) {
     const after = readers.get(node)!;
@@ -155,8 +160,8 @@ function moveBeside(
   }
   // Roots that had moved with them.
   for (const node of order) {
-    const follows = node.inputs.some((input) => readers.get(input)!.some((other) => moved.has(other)));
-    if (!isElement(node) || readers.get(node)!.length > 0 || !follows) continue;
+    if (!isElement(node) || readers.get(node)!.length > 0) continue;
+    if (!node.inputs.some((input) => readers.get(input)!.some((other) => moved.has(other)))) continue;
     const others = settled(node);
     if (others.length > 0) level.set(node, Math.max(leastOf(node), ...others));
   }
@@ -179,8 +184,12 @@ function delayedSums(
   const sumsOf = new Map<Tensor, ReadonlySet<Tensor>>();
   for (const node of order.toReversed()) {
     if (!ending.has(node)) continue;
-    const sums = readers.get(node)!.flatMap((r) => isSumEach(r) ? [r] : [...sumsOf.get(r)!]);
-    sumsOf.set(node, new Set(sums));
+    const sums = new Set<Tensor>();
+    for (const reader of readers.get(node)!) {
+      if (isSumEach(reader)) sums.add(reader);
+      else for (const sum of sumsOf.get(reader) ?? []) sums.add(sum);
+    }
+    if (sums.size > 0) sumsOf.set(node, sums);
   }
   const known = new Map<Tensor, ReadonlySet<Tensor>>();
   const needs = (later: Tensor, sum: Tensor): boolean => {
@@ -189,7 +198,10 @@ function delayedSums(
   };
   for (const node of order) {
     if (isSource(node)) continue;
-    const sums = [...new Set(readers.get(node)!.flatMap((r) => [...sumsOf.get(r) ?? []]))];
+    const all = new Set<Tensor>();
+    for (const reader of readers.get(node)!) for (const sum of sumsOf.get(reader) ?? []) all.add(sum);
+    if (all.size < 2) continue;
+    const sums = [...all];
     for (const sum of sums) {
       // It shares a launch already.
       if (sums.some((other) => other !== sum && level.get(other) === level.get(sum))) continue;

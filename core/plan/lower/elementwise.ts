@@ -17,7 +17,7 @@ const MOST_NAMES = 4;
 
 /** The program of a cluster, and the buffers that it reads and writes. */
 export function programOf(
-  { fusion, targets, table, isHalf, target }: LowerContext,
+  { fusion, targets, table, isHalf, target, texts }: LowerContext,
   cluster: Cluster,
 ): Program {
   const { nodes, stored, summed } = cluster, [{ shape }] = nodes;
@@ -33,21 +33,17 @@ export function programOf(
     const at = targets.has(node) ? loads.indexOf(outputs[i]) : -1;
     return at < 0 ? null : at;
   });
-  return {
-    cluster,
-    loads,
-    outputs,
-    fresh: outputs.filter((_, i) => overwrites[i] === null),
-    group: {
-      expression,
-      outputs: stored.map((node) => stepOf.get(node)!),
-      half: stored.map((node) => isHalf(node)),
-      overwrites,
-      sums: summed.map((node) => stepOf.get(node)!),
-      partials: partialCount(sizeOf(shape), target),
-      label: labelOf(cluster),
-    },
+  const group = {
+    expression,
+    outputs: stored.map((node) => stepOf.get(node)!),
+    half: stored.map((node) => isHalf(node)),
+    overwrites,
+    sums: summed.map((node) => stepOf.get(node)!),
+    partials: partialCount(sizeOf(shape), target),
+    label: labelOf(cluster),
   };
+  const fresh = outputs.filter((_, i) => overwrites[i] === null);
+  return { cluster, loads, outputs, fresh, group, key: texts.keyOf(group) };
 }
 
 function labelOf({ nodes }: Cluster): string {
@@ -59,9 +55,11 @@ function labelOf({ nodes }: Cluster): string {
 /** Adds the launch of programs that share one. */
 export function addPrograms(context: LowerContext, batch: readonly Program[]): void {
   const { texts, table, partials, targets } = context;
-  const [{ group, loads }] = batch, sums = group.sums!.length, shared = sharedInputs(batch);
-  const elementwise = texts.remembered(elementwiseText);
-  const kernel = elementwise(batch.length === 1 ? group : { ...group, parts: batch.length, shared });
+  const [{ group, key, loads }] = batch, sums = group.sums!.length, shared = sharedInputs(batch);
+  const [whole, keyOf] = batch.length === 1
+    ? [group, () => key]
+    : [{ ...group, parts: batch.length, shared }, () => `${key} ${batch.length} ${shared}`];
+  const kernel = texts.remembered(elementwiseText, keyOf)(whole);
   const scratch: number[] = [];
   if (sums > 0) {
     scratch.push(table.add(batch.length * sums * group.partials!));

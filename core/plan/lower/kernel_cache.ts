@@ -14,7 +14,27 @@ import type { TextCache } from "../types.ts";
 export function textCache(): TextCache {
   const ids = new Map<unknown, number>();
 
-  function keyOf(value: unknown): string {
+  /** The last text of each part of requests: what the device is, for one, is a part of all. */
+  const last = new Map<string, { readonly part: object; readonly text: string }>();
+
+  function keyOf(request: unknown): string {
+    if (typeof request !== "object" || request === null) return textOf(request);
+    let key = "{";
+    for (const [name, part] of Object.entries(request)) {
+      key += `${name}:${typeof part === "object" && part !== null ? partText(name, part) : textOf(part)},`;
+    }
+    return `${key}}`;
+  }
+
+  function partText(name: string, part: object): string {
+    const known = last.get(name);
+    if (known?.part === part) return known.text;
+    const text = textOf(part);
+    last.set(name, { part, text });
+    return text;
+  }
+
+  function textOf(value: unknown): string {
     if (typeof value === "function") {
       if (!ids.has(value)) ids.set(value, ids.size);
       return `f${ids.get(value)}`;
@@ -22,19 +42,22 @@ export function textCache(): TextCache {
     if (typeof value === "string") return `${value.length}"${value}`;
     if (typeof value !== "object" || value === null) return Object.is(value, -0) ? "-0" : `${value}`;
     let key = "{";
-    if (Array.isArray(value)) { for (const item of value) key += `${keyOf(item)},`; }
-    else for (const [name, item] of Object.entries(value)) key += `${name}:${keyOf(item)},`;
+    if (Array.isArray(value)) { for (const item of value) key += `${textOf(item)},`; }
+    else for (const [name, item] of Object.entries(value)) key += `${name}:${textOf(item)},`;
     return `${key}}`;
   }
 
   const caches = new Map<unknown, Map<string, unknown>>();
   return { keyOf, remembered };
 
-  function remembered<A, R>(make: (request: A) => R): (request: A) => R {
+  function remembered<A, R>(
+    make: (request: A) => R,
+    ownKey: (request: A) => string = keyOf,
+  ): (request: A) => R {
     if (!caches.has(make)) caches.set(make, new Map());
     const known = caches.get(make) as Map<string, R>;
     return (request: A): R => {
-      const key = keyOf(request);
+      const key = ownKey(request);
       let result = known.get(key);
       if (result === undefined) known.set(key, result = make(request));
       return result;

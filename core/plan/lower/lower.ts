@@ -58,7 +58,7 @@ export function lower(
 
 /** Adds the launches of clusters, except those that become the epilogue of a product. */
 function lowerClusters(context: LowerContext): void {
-  const { fusion, targets, texts, target: { maxBindings }, epilogues } = context;
+  const { fusion, targets, target: { maxBindings }, epilogues } = context;
   const { clusters, level } = fusion, programs: Program[] = [];
   for (const cluster of clusters) {
     const host = epilogueHost(context, cluster);
@@ -69,7 +69,6 @@ function lowerClusters(context: LowerContext): void {
     ...fusion,
     targets,
     levelOf: ({ nodes: [node] }) => level.get(node)!,
-    keyOf: texts.keyOf,
     maxBindings,
   });
   for (const batch of batches) addPrograms(context, batch);

@@ -52,7 +52,6 @@ function lowered(context: LowerContext, copies: readonly Tensor[]): readonly Uni
     readers: new Map(nodes.map((node) => [node, []])),
     targets,
     levelOf: () => 0,
-    keyOf: texts.keyOf,
     maxBindings,
   });
   for (const batch of batches) addPrograms(own, batch);

@@ -19,7 +19,7 @@ export function checkPaths(
   named: readonly Path[],
   { policy, from, components }: {
     readonly policy: FreezePolicy;
-    readonly from: "frozen" | "probed" | "measured";
+    readonly from: "frozen" | "coming" | "probed" | "measured";
     readonly components: readonly Component[];
   },
 ): void {
