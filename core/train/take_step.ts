@@ -34,7 +34,7 @@ export async function takeStep<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, parts }: { readonly state: TrainingState<P>; readonly parts: readonly TensorTree[] },
 ): Promise<TrainingState<P>> {
-  const { gpu, policy, compiler, executor, runs, clock } = trainer;
+  const { gpu, policy, compiler, executor, runs } = trainer;
   const { accumulate: most } = trainer.definition, { counted, batches } = weighParts(trainer, parts);
   const step = state.step + 1, params = flatten(state.params), batch = batches[0].batch;
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });

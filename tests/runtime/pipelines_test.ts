@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openGpu } from "@firn/train";
 import type { KernelText } from "../../core/kernel_call.ts";
-import { bindKernel, compileAll } from "../../core/runtime/pipelines.ts";
+import { bindKernel, compileAhead, compileAll } from "../../core/runtime/pipelines.ts";
 import { wrappedGpu } from "./wrapped_gpu.ts";
 
 function kernel(name: string, factor: string): KernelText {
@@ -23,6 +23,27 @@ Deno.test("compileAll compiles each new text once, at the same time, where an im
   const asked = calls.filter((name) => name.startsWith("createComputePipeline"));
   assertEquals(asked, ["createComputePipelineAsync", "createComputePipelineAsync"]);
   assertEquals([gpu.pipelines.size, gpu.counts.pipelines], [2, 2]);
+});
+
+Deno.test("compileAll awaits what compileAhead began, and compiles none of it again", async () => {
+  const calls: string[] = [];
+  await using opened = await openGpu({
+    gpu: wrappedGpu({ bindings: 16, onCall: (name) => calls.push(name) }),
+    tune: false,
+  });
+  const gpu = { ...opened, software: false }, kernels = [kernel("two", "2.0"), kernel("wrong", "nothing")];
+  compileAhead(gpu, kernels);
+  compileAhead(gpu, kernels);
+  assertEquals(gpu.pipelines.size, 0, "nothing is awaited");
+  await compileAll(gpu, [...kernels, kernel("three", "3.0")]);
+  const asked = calls.filter((name) => name.startsWith("createComputePipeline"));
+  assertEquals([asked.length, gpu.pipelines.size], [3, 2]);
+  await compileAll(gpu, kernels);
+  assertEquals(
+    calls.filter((name) => name.startsWith("createComputePipeline")).length,
+    4,
+    "what failed begins anew",
+  );
 });
 
 Deno.test("compileAll leaves to bindKernel what does not compile, which the device then reports", async () => {

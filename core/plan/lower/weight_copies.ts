@@ -33,7 +33,7 @@ export function lowerCopies(context: LowerContext): LoweredCopies {
 }
 
 function lowered(context: LowerContext, copies: readonly Tensor[]): readonly Unit[] {
-  const { fusion, table, isHalf, texts, target: { maxBindings } } = context;
+  const { fusion, table, isHalf, target: { maxBindings } } = context;
   const targets = new Map(copies.map((copy) => [halfCopy(copiedLeaf(copy)), copy]));
   const nodes = [...targets.keys()], units: Unit[] = [];
   const inCopy = (node: Tensor): Tensor => targets.get(node) ?? node;
