@@ -1,5 +1,5 @@
 /**
- * Arms of the study that take long to come by on a GPU, run once on tiny models: the breadth, models from nothing, the cache.
+ * Trainings of the study on tiny models: the breadth, models from nothing, the cache, and runs that share a training.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { assert, assertEquals } from "@std/assert";
 import type { Gpu } from "@firn/train";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { measureCache } from "./study_cache.ts";
-import { openLines } from "./study_lines.ts";
+import { openLines, type StudyLine } from "./study_lines.ts";
 import { openSubject, type Subject } from "./study_models.ts";
 import { BREADTH_ARMS, type StudyTask } from "./study_plan.ts";
 import { readCache } from "./study_report.ts";
 import { makeRuns } from "./study_run.ts";
 import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
-import type { StudyLab } from "./study_train.ts";
+import { type StudyLab, trainCourse } from "./study_train.ts";
 
 /** The tiny study on a device. */
 function labOf(gpu: Gpu): StudyLab {
@@ -68,4 +68,32 @@ Deno.test("the cache of a frozen half is timed on a model that classifies, and i
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("runs that share a training are the runs that they are alone, to the byte", async () => {
+  await using gpu = await openTestGpu();
+  const [task] = TINY.tasks, lab = labOf(gpu), source = await tinySources(gpu)(task);
+  const runs = (["full", "1/2 of the steps", "bottom 50 %", "full"] as const).map((arm, i) =>
+    ({ task, arm, rate: task.rates[i % 2], seed: 1 + i, purpose: "tune" }) as const
+  );
+  const [together, alone] = [[], []] as [StudyLine[], StudyLine[]];
+  const shared = await openSubject(gpu, source);
+  // What the device makes once is there.
+  await trainCourse(lab, {
+    run: runs[0],
+    arms: ["full"],
+    tau: null,
+    subject: await openSubject(gpu, source),
+  });
+  for (const run of runs) {
+    const course = { run, arms: [run.arm], tau: null };
+    together.push(...await trainCourse(lab, { ...course, subject: shared }));
+    alone.push(...await trainCourse(lab, { ...course, subject: await openSubject(gpu, source) }));
+  }
+  assertEquals(shared.trainings.size, 2);
+  const told = (lines: readonly StudyLine[]) =>
+    lines.map((
+      { loss, steps, flops, peakBytes, curve },
+    ) => [loss, steps, flops, peakBytes, curve.at(-1)![3]]);
+  assertEquals(told(together), told(alone));
 });

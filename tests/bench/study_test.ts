@@ -44,7 +44,7 @@ import { bottomOf, grace, modulesOf, primary, randomTwinOf, tauOf } from "./stud
 import { medianOf } from "./study_statistics.ts";
 import { bestRate, DIVERGED, makeRuns, nextCourse } from "./study_run.ts";
 import { TINY, tinySources } from "./study_tiny.ts";
-import { planningOf, type StudyLab, trainCourse } from "./study_train.ts";
+import { planningOf, type StudyLab } from "./study_train.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { auto, blocksOf } from "@firn/train/policies";
 import { hostValues } from "../../core/sources.ts";
@@ -383,32 +383,4 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-});
-
-Deno.test("runs that share a training are the runs that they are alone, to the byte", async () => {
-  await using gpu = await openTestGpu();
-  const [task] = TINY.tasks, lab = labOf(gpu), source = await tinySources(gpu)(task);
-  const runs = (["full", "1/2 of the steps", "bottom 50 %", "full"] as const).map((arm, i) =>
-    ({ task, arm, rate: task.rates[i % 2], seed: 1 + i, purpose: "tune" }) as const
-  );
-  const [together, alone] = [[], []] as [StudyLine[], StudyLine[]];
-  const shared = await openSubject(gpu, source);
-  // What the device makes once is there.
-  await trainCourse(lab, {
-    run: runs[0],
-    arms: ["full"],
-    tau: null,
-    subject: await openSubject(gpu, source),
-  });
-  for (const run of runs) {
-    const course = { run, arms: [run.arm], tau: null };
-    together.push(...await trainCourse(lab, { ...course, subject: shared }));
-    alone.push(...await trainCourse(lab, { ...course, subject: await openSubject(gpu, source) }));
-  }
-  assertEquals(shared.trainings.size, 2);
-  const told = (lines: readonly StudyLine[]) =>
-    lines.map((
-      { loss, steps, flops, peakBytes, curve },
-    ) => [loss, steps, flops, peakBytes, curve.at(-1)![3]]);
-  assertEquals(told(together), told(alone));
 });
