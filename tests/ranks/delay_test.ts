@@ -9,6 +9,7 @@ import {
   adamW,
   defineTraining,
   flatten,
+  freeState,
   type FreezePolicy,
   type Gpu,
   InputError,
@@ -167,6 +168,26 @@ Deno.test("what is sent is copied to the host before the next steps, and added u
   sums.resolve();
   await late;
   assertEquals(seen[EVERY + DELAY - 1], ["getMappedRange", copies, copies]);
+});
+
+Deno.test("memory of parameters that are on their way is freed once they have arrived", async () => {
+  await using gpu = await openGpu({ tune: false, gpu: wrappedGpu({ bindings: 10 }) });
+  const sums = Promise.withResolvers<void>(), [ranks] = ranksInProcess(1), before = gpu.counts.bytes;
+  const sum = ({ length }: Float32Array) => length > 3 ? sums.promise : Promise.resolve();
+  const training = defineTraining(gpu, loss, {
+    ...{ optimizer: sgd({ learningRate: RATE }), steps: STEPS, lookEvery: 100, exchange: LATE },
+    ranks: { ...ranks, sum },
+  });
+  let state = await training.init(START);
+  while (state.step <= EVERY) state = await training.next(state, share(state.step + 1, ranks));
+  freeState(state);
+  training[Symbol.dispose]();
+  const bytes = 4 * (WIDTH * WIDTH + WIDTH);
+  assertEquals(gpu.counts.bytes - before, 2 * bytes);
+  sums.resolve();
+  await sums.promise;
+  await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(gpu.counts.bytes - before, 0);
 });
 
 Deno.test("a run that is left while parameters are on their way goes on bit for bit", async () => {
