@@ -14,7 +14,7 @@
 import { fileURLToPath } from "node:url";
 import { COMMANDS } from "./commands.ts";
 import { devicePlan, LaunchError } from "./device_plan.ts";
-import { type Launch, type LaunchPlan, planOf, startedBy } from "./launch_plan.ts";
+import { type Launch, type LaunchPlan, planOf, startedBy, withoutRanks } from "./launch_plan.ts";
 import { type Machine, pathsOf, thisMachine } from "./machine.ts";
 
 /** A package of JSR, as its modules are addressed. */
@@ -125,7 +125,7 @@ async function configured(args: readonly string[], machine: Machine): Promise<st
   if (at < 0) return [];
   const path = args[at].includes("=") ? args[at].replace("--config=", "") : args[at + 1];
   if (path === undefined) return [];
-  const { main: { flags } } = planOf(["explain", path], { machine });
+  const { main: { flags } } = planOf(["explain", path], { machine: withoutRanks(machine) });
   const read = flags.find((flag) => flag.startsWith("--allow-read"))!;
   const launch: Launch = { env: {}, flags: [read], script: "examples/config_flags.ts", args: [path] };
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {

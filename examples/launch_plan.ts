@@ -254,6 +254,11 @@ function wantsDawn(args: readonly string[]): boolean {
 export const startedBy = ({ env }: Machine): number =>
   Number(LAUNCHERS.map(env).find((size) => size !== undefined) ?? 1);
 
+/** The machine as a process that is no rank sees it, such as one that a rank starts. */
+export function withoutRanks(machine: Machine): Machine {
+  return { ...machine, env: (name) => LAUNCHERS.includes(name) ? undefined : machine.env(name) };
+}
+
 /** The library of MPI of the launcher that started this process among others; null where it is alone. */
 function mpiOf(command: string, machine: Machine): string | null {
   const started = startedBy(machine), { env } = machine;

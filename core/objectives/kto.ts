@@ -42,7 +42,7 @@ export interface KtoOptions {
  * The loss of answers that are good or not, one by one: `w (1 - sigmoid(beta * (r - z)))` for a good answer with log-ratio `r`, and
  * `w (1 - sigmoid(beta * (z - r)))` for another. The reference point `z` is the mean log-ratio of answers to prompts that they do not
  * belong to, at least 0, through which no gradient flows: it estimates the divergence from the reference. A batch has its own,
- * and so has each part of a step that is accumulated.
+ * and so has each part of a step that is accumulated or shared by ranks.
  *
  * Source: Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv 2402.01306, equations 7 and 8.
  *

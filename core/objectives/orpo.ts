@@ -37,7 +37,9 @@ export interface OrpoOptions {
  * an answer are those of the mean log-probability of its tokens.
  *
  * Source: Hong et al., "ORPO: Monolithic Preference Optimization without Reference Model", arXiv 2403.07691, equations 4 to 7.
- * TRL's first term is over prompts too; this one is over answers, as the paper has it.
+ * TRL's first term is over prompts too; this one is over answers, as the paper has it. It is a mean over the tokens of a batch, as
+ * TRL's is: of each part of a step that is accumulated or shared by ranks, so that answers of unlike lengths weigh a little otherwise
+ * than in one batch.
  *
  * @param model The policy
  * @param options The settings

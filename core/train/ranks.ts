@@ -36,6 +36,11 @@
  * sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-task=1 --signal=TERM@120 --wrap "srun ./firn finetune --data notes.txt"
  * ```
  *
+ * All ranks have equal weights, bit for bit, at every step. Rank 0 measures which kernel is the fastest for each product of the first
+ * shape of batches and of the update, and the others take its choice. Shapes that come later, such as that of a smaller last batch,
+ * each rank measures for itself: the gradients that it adds may then be rounded otherwise than another's, but their sum is the same
+ * on all.
+ *
  * A program of one's own needs `--allow-ffi=/absolute/path/of/libmpi.so.40` and no more, besides `--allow-env` of the variables by
  * which launchers tell a process its number: `LAUNCHER_VARIABLES` and `LIBRARY_VARIABLE`. A rank that fails ends all: it prints why,
  * and MPI ends the others. Open MPI asks a process to end and kills it a second later; `./firn ranks` gives it two, so that a signal

@@ -4,10 +4,12 @@
  * @module
  */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { LAUNCHER_VARIABLES, LIBRARY_VARIABLE } from "@firn/train/ranks";
 import { LaunchError, planOf } from "../../examples/launch_plan.ts";
 import { pathsOf, thisMachine } from "../../examples/machine.ts";
+import { inFolder } from "../data/files.ts";
+import { ROOT } from "../shell.ts";
 
 /** Permissions of a command in an environment. */
 function flagsOf(command: string, own: Readonly<Record<string, string>> = {}): readonly string[] {
@@ -60,4 +62,26 @@ Deno.test("a rank may write the file that says why it ends, and no other of its 
   assertEquals(listOf("--allow-env=").includes("FIRN_WHY"), true);
   // Whoever has it without a launcher.
   assertEquals(flagsOf("finetune", { FIRN_WHY: "/tmp/a/why" }), flagsOf("finetune"));
+});
+
+Deno.test("a rank reads the file of its --config, and what that names", async () => {
+  await inFolder(async (root) => {
+    Deno.writeTextFileSync(`${root}/run.toml`, 'out = "of-the-file"\n');
+    const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+    const { stdout, stderr } = await new Deno.Command("sh", {
+      args: [
+        "-c",
+        `"$0" run -q --no-config --no-lock -A examples/cli.ts --shell finetune --config ${root}/run.toml`,
+        Deno.execPath(),
+      ],
+      cwd: ROOT,
+      env: {
+        OMPI_COMM_WORLD_SIZE: "2",
+        FIRN_MPI_LIBRARY: "/lib/mpi.so",
+        FIRN_FLAGS: standIns ? "--import-map=tests/stand_ins/import_map.json" : "",
+      },
+    }).output();
+    const text = new TextDecoder();
+    assertStringIncludes(text.decode(stdout), "of-the-file", text.decode(stderr));
+  });
 });
