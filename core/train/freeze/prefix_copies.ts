@@ -53,6 +53,8 @@ export interface PrefixCopier {
 
 /** Rows of one kept value that lie in one page. */
 interface Group {
+  /** Its number among all pairs of a page and a value. */
+  readonly index: number;
   readonly from: GPUBuffer;
   readonly to: GPUBuffer;
   readonly words: number;
@@ -60,7 +62,16 @@ interface Group {
   readonly places: readonly number[];
 }
 
-/** A table begins at a multiple of so many words, as bindings do. */
+/** The rows of all groups, each at a place of its own. */
+interface Table {
+  readonly buffer: GPUBuffer;
+  /** Words of a group: a multiple of what bindings begin at. */
+  readonly stride: number;
+  /** Kernels by recording, and by number and direction of their group: binding costs more than a launch. */
+  readonly bound: WeakMap<Recording, Map<string, BoundKernel>>;
+}
+
+/** Bindings begin at a multiple of so many words. */
 const ALIGNED = 64;
 
 /**
@@ -70,30 +81,42 @@ const ALIGNED = 64;
  * @returns The copier
  */
 export function prefixCopier(gpu: Gpu): PrefixCopier {
-  let table: GPUBuffer | null = null;
+  let table: Table | null = null;
   const { queue, limits: { maxStorageBufferBindingSize: most } } = gpu.device;
 
-  /** Kernels with their rows in the table. */
-  function bound(groups: readonly Group[]): BoundKernel[] {
-    const sizes = groups.map(({ places }) => ALIGNED * Math.ceil((1 + places.length) / ALIGNED));
-    const words = new Uint32Array(sizes.reduce((a, b) => a + b, 0));
-    if (table === null || table.size < words.byteLength) {
-      if (table !== null) destroyBuffer(table);
-      table = createBuffer(gpu, { label: "rows of a prefix", bytes: words.byteLength });
-    }
-    let at = 0;
-    const made = groups.map((group, i): BoundKernel => {
-      words.set([group.words, ...group.places], at);
+  function clear(): void {
+    if (table !== null) destroyBuffer(table.buffer);
+    table = null;
+  }
+
+  /** A table for so many groups of so many samples. */
+  function tableFor(groups: number, samples: number): Table {
+    const stride = ALIGNED * Math.ceil((1 + 2 * samples) / ALIGNED), bytes = 4 * stride * groups;
+    if (table !== null && table.stride === stride && table.buffer.size >= bytes) return table;
+    clear();
+    const buffer = createBuffer(gpu, { label: "rows of a prefix", bytes });
+    return table = { buffer, stride, bound: new WeakMap() };
+  }
+
+  /** Kernels that copy, with their rows in the table. */
+  function kernelsOf(groups: readonly Group[], { recording, prefix, pages, load }: Copied): BoundKernel[] {
+    const { buffer, stride, bound } = tableFor(pages.length * prefix.kept.length, prefix.samples);
+    const words = new Uint32Array(buffer.size / 4),
+      known = bound.get(recording) ?? new Map<string, BoundKernel>();
+    bound.set(recording, known);
+    const kernels = groups.map(({ index, from, to, words: size, places }) => {
+      words.set([size, ...places], index * stride);
+      const kernel = copyRows({ words: size, rows: places.length / 2 }), key = `${index} ${load}`;
       const resources = [
-        { buffer: group.from },
-        { buffer: table!, offset: 4 * at, size: 4 * sizes[i] },
-        { buffer: group.to },
+        { buffer: from },
+        { buffer, offset: 4 * index * stride, size: 4 * stride },
+        { buffer: to },
       ];
-      at += sizes[i];
-      return bindKernel(gpu, copyRows({ words: group.words, rows: group.places.length / 2 }), resources);
+      if (!known.has(key)) known.set(key, bindKernel(gpu, kernel, resources));
+      return { ...known.get(key)!, grid: kernel.grid };
     });
-    queue.writeBuffer(table, 0, words);
-    return made;
+    queue.writeBuffer(buffer, 0, words);
+    return kernels;
   }
 
   return {
@@ -104,28 +127,26 @@ export function prefixCopier(gpu: Gpu): PrefixCopier {
       }
       if (groups.length === 0) return;
       const pass = encoder.beginComputePass();
-      dispatchAll(pass, bound(groups));
+      dispatchAll(pass, kernelsOf(groups, copied));
       pass.end();
     },
-    clear() {
-      if (table !== null) destroyBuffer(table);
-      table = null;
-    },
+    clear,
   };
 }
 
 /** Rows by value and page. */
 function groupsOf({ recording, prefix, layout: { perPage, bytes }, pages, rows, load }: Copied): Group[] {
   const byPage = Map.groupBy(rows, ({ slot }) => Math.floor(slot / perPage)), groups: Group[] = [];
-  for (const [index, own] of byPage) {
+  for (const [at, own] of byPage) {
     let first = 0;
     prefix.kept.forEach((kept, i) => {
-      const page = pages[index], value = recording.kept[i], words = kept.bytes / 4;
+      const page = pages[at], value = recording.kept[i], words = kept.bytes / 4;
       const places = own.flatMap(({ row, slot }) => {
         const both = [((slot % perPage) * bytes + first) / 4, row * words];
         return load ? both : both.reverse();
       });
-      groups.push({ from: load ? page : value, to: load ? value : page, words, places });
+      const index = at * prefix.kept.length + i;
+      groups.push({ index, from: load ? page : value, to: load ? value : page, words, places });
       first += kept.bytes;
     });
   }
