@@ -61,6 +61,22 @@ export function checkRate(op: string, rate: number): void {
   refuse(op, '"rate" must be at least 0 and below 1', rate);
 }
 
+/** Draws that {@link drawNumber} tells apart. */
+export const MOST_DRAWS: number = 5 * 2 ** 24;
+
+/**
+ * The number by which kernels know a draw: a whole number below 2^32 that f32 holds, another one for each draw. Up to 2^24 it is the
+ * number of the draw itself.
+ *
+ * @param draw Number of the draw, below {@link MOST_DRAWS}
+ * @returns The number
+ */
+export function drawNumber(draw: number): number {
+  const beyond = draw - 2 ** 24;
+  // From there on f32 has every second whole number of an octave, then every fourth.
+  return beyond < 0 ? draw : 2 ** (1 + Math.floor(beyond / 2 ** 23)) * (2 ** 23 + beyond % 2 ** 23);
+}
+
 /** Whether a node is the number that draws of each step depend on. */
 export function isDrawNumber(node: Tensor): boolean {
   return node === stepNumber;

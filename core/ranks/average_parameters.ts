@@ -7,7 +7,7 @@
 import { checkOptions, refuse } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import { rebuild } from "../graph.ts";
-import { isDrawNumber } from "../ops/random.ts";
+import { drawNumber, isDrawNumber } from "../ops/random.ts";
 import type { Optimizer } from "../optim/optimizer.ts";
 import type { Gpu } from "../runtime/device.ts";
 import { storageOf } from "../runtime/residents.ts";
@@ -169,7 +169,7 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
       return { exchanged: Math.ceil(sent / every), memory };
     },
     drawnApart(roots) {
-      const { rank, size } = ranks, own = stepScalar((step) => (step - 1) * size + rank + 1);
+      const { rank, size } = ranks, own = stepScalar((step) => drawNumber((step - 1) * size + rank + 1));
       return rebuild(roots, (node) => isDrawNumber(node) ? own : node);
     },
     async after(taken) {

@@ -36,7 +36,7 @@
  * sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-task=1 --signal=TERM@120 --wrap "srun ./firn finetune --data notes.txt"
  * ```
  *
- * All ranks have equal weights, bit for bit, at every step. Rank 0 measures which kernel is the fastest for each product of the first
+ * Ranks that exchange gradients have equal weights, bit for bit, at every step. Rank 0 measures which kernel is the fastest for each product of the first
  * shape of batches and of the update, and the others take its choice. Shapes that come later, such as that of a smaller last batch,
  * each rank measures for itself: the gradients that it adds may then be rounded otherwise than another's, but their sum is the same
  * on all.

@@ -99,6 +99,7 @@ export function newTrainer<P extends TensorTree, B extends TensorTree>(
     cachePrefix: cache !== null,
     keepsBest: policy?.best !== undefined,
     accumulate: options.accumulate ?? 1,
+    draws: steps * (options.accumulate ?? 1) * (ranks?.size ?? 1),
     together: ranks,
     ranks: averages === null ? ranks : null,
     averages,

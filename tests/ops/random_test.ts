@@ -4,6 +4,7 @@ import { dropout, randomNormal, randomUniform } from "@firn/train/ops";
 import { uniformValues } from "@firn/train/kernels";
 import { checkOps } from "../reference/check_ops.ts";
 import { total } from "../reference/ops.ts";
+import { drawNumber, MOST_DRAWS } from "../../core/ops/random.ts";
 import { readStep } from "../reference/read_step.ts";
 
 const RATE = 0.3;
@@ -80,4 +81,23 @@ Deno.test("dropout and randomUniform refuse rates and seeds out of range", () =>
     InputError,
     '"stream" must be a whole number',
   );
+});
+
+Deno.test("each draw has a number of its own that f32 holds and a word of 32 bits, and the first 2^24 their own", async () => {
+  assertEquals([1, 5, 2 ** 24 - 1, 2 ** 24].map(drawNumber), [1, 5, 2 ** 24 - 1, 2 ** 24]);
+  const octaves = Array.from({ length: 8 }, (_, i) => 2 ** 24 + i * 2 ** 23);
+  for (const at of [...octaves, MOST_DRAWS - 2]) {
+    const [before, own, next] = [at - 1, at, at + 1].map(drawNumber);
+    assert(before < own && own < next && next < 2 ** 32, `${at}`);
+    assertEquals([before, own, next].map(Math.fround), [before, own, next]);
+  }
+  await using gpu = await openGpu({ tune: false });
+  // Two parts of a step, far from the first.
+  const [a, b] = await Promise.all([MOST_DRAWS - 2, MOST_DRAWS - 1].map(async (draw) => {
+    const step = drawNumber(draw), drawn = randomUniform([9], { seed: 3, eachStep: true });
+    const [values] = await readStep(gpu, [drawn], step);
+    assertEquals(values, uniformValues({ size: 9, key: [3, 0], step }));
+    return values;
+  }));
+  assertNotEquals(a, b);
 });

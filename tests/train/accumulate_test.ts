@@ -222,6 +222,18 @@ Deno.test("each part of each step draws its own random numbers", async () => {
   assert(Number.isFinite((await read(gpu, state.loss!))[0]));
 });
 
+Deno.test("a training with more parts than random numbers tell apart is refused at its first step, one that draws none is not", async () => {
+  const dropped = ({ w }: { w: Tensor }): Tensor => mean(dropout(w, { rate: 0.5, seed: 1 }));
+  const options = { optimizer: sgd({ learningRate: 0 }), steps: 3_000_000, accumulate: 32 };
+  using many = defineTraining(gpu, dropped, options),
+    plain = defineTraining(gpu, ({ w }: { w: Tensor }) => mean(w), options);
+  using fewer = defineTraining(gpu, dropped, { ...options, steps: 2_000_000 });
+  const step = async (training: Training<{ w: Tensor }, object>): Promise<number> =>
+    (await training.next(await training.init({ w: tensor([1, 2]) }), [{}])).step;
+  await assertRejects(() => step(many), InputError, "fewer than 83886080 times: there are 96000000");
+  assertEquals([await step(plain), await step(fewer)], [1, 1]);
+});
+
 Deno.test("next refuses more parts than it may have, none, and parts of different shapes", async () => {
   using training = define(2);
   const state = await training.init(params());

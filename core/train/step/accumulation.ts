@@ -4,6 +4,7 @@
  * @module
  */
 
+import { drawNumber } from "../../ops/random.ts";
 import { wholeOf } from "../../plan/rows.ts";
 import { bytesOf } from "../../plan/storage.ts";
 import type { Plan } from "../../plan/types.ts";
@@ -143,7 +144,7 @@ export async function recordParts(
         for (const [i, { values, weight }] of parts.entries()) {
           inputs.write(values);
           write(PART_WEIGHT, weight);
-          write(PART_DRAW, (step - 1) * of + from + i + 1);
+          write(PART_DRAW, drawNumber((step - 1) * of + from + i + 1));
           // The exchange of the step before has left the device with nothing to do; a software adapter runs on this busy CPU.
           const idle = shared && i === 0 && !gpu.software;
           portion = idle ? PORTION : plan.launches.length;

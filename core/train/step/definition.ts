@@ -11,6 +11,7 @@ import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Precision } from "../../plan/types.ts";
 import type { Ranks } from "../ranks.ts";
 import type { SignalDefinition } from "../../policy.ts";
+import { isDrawNumber, MOST_DRAWS } from "../../ops/random.ts";
 import { leaf, stepScalar } from "../../sources.ts";
 import type { Spec } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -57,6 +58,8 @@ export interface StepDefinition {
   readonly keepsBest: boolean;
   /** Most parts of a step; 1 where a step has one batch. */
   readonly accumulate: number;
+  /** Parts of all steps and ranks: each draws random numbers of its own. */
+  readonly draws: number;
   /** The processes that train together, whatever they exchange; null for this one alone. */
   readonly together: Ranks | null;
   /** Those that add up gradients; null where none do. */
@@ -176,6 +179,11 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
   const { optimizer, signals, trainable, thawWarmup, precision, nonFinite } = definition;
   const { run, probed } = request, { isMeasured } = run;
   const traced = traceLoss(definition, request), { leaves } = traced, made = [traced.loss, ...traced.metrics];
+  if (definition.draws >= MOST_DRAWS && topological(made).some(isDrawNumber)) {
+    throw new InputError(
+      `Cannot train so long as the parts of all steps and ranks draw random numbers of their own, fewer than ${MOST_DRAWS} times: there are ${definition.draws}; take fewer "steps", "accumulate" less, or drop what draws, such as dropout`,
+    );
+  }
   // Parts have random numbers of their own anyway.
   const [loss, ...metrics] = (hasParts(definition) ? null : definition.averages)?.drawnApart(made) ?? made;
   // What the loss does not read has no gradient: absent, never zero.
