@@ -127,10 +127,19 @@ export function bindKernel(
   gpu.counts.bindGroups++;
   const group = gpu.device.createBindGroup({
     label: kernel.name,
-    layout: pipeline.getBindGroupLayout(0),
+    layout: layoutOf(pipeline),
     entries: resources.map((resource, binding) => ({ binding, resource })),
   });
   return { pipeline, group, grid: kernel.grid };
+}
+
+/** Asking a pipeline of an addon for its layout makes an object each time. */
+const layouts = new WeakMap<GPUComputePipeline, GPUBindGroupLayout>();
+
+function layoutOf(pipeline: GPUComputePipeline): GPUBindGroupLayout {
+  let layout = layouts.get(pipeline);
+  if (layout === undefined) layouts.set(pipeline, layout = pipeline.getBindGroupLayout(0));
+  return layout;
 }
 
 /** Dispatches kernels in a pass, in order. */

@@ -124,22 +124,27 @@ function updatesAfter(order: readonly Unit[], after: readonly (readonly number[]
 
 /** For each unit the indices of the units that must run before it. */
 export function predecessors(units: readonly Unit[]): number[][] {
-  const writers = new Map<number, number[]>(), readers = new Map<number, number[]>();
-  const note = (map: Map<number, number[]>, buffer: number, at: number): void => {
-    if (map.has(buffer)) map.get(buffer)!.push(at);
-    else map.set(buffer, [at]);
-  };
-  units.forEach(({ reads, writes, overwrites }, at) => {
-    for (const b of writes) if (!overwrites.includes(b)) note(writers, b, at);
-    for (const b of reads) note(readers, b, at);
-  });
+  const writers: number[][] = [], readers: number[][] = [];
+  for (let at = 0; at < units.length; at++) {
+    const { reads, writes, overwrites } = units[at];
+    for (const b of writes) if (!overwrites.includes(b)) (writers[b] ??= []).push(at);
+    for (const b of reads) (readers[b] ??= []).push(at);
+  }
+  /** For each unit the last one that was found to wait for it. */
+  const seen = new Int32Array(units.length).fill(-1);
   return units.map(({ reads, overwrites }, at) => {
-    const before = new Set([
-      ...reads.flatMap((b) => writers.get(b) ?? []),
-      ...overwrites.flatMap((b) => readers.get(b) ?? []),
-    ]);
-    before.delete(at);
-    return [...before];
+    const before: number[] = [];
+    seen[at] = at;
+    const wait = (others: readonly number[] = []): void => {
+      for (const other of others) {
+        if (seen[other] === at) continue;
+        seen[other] = at;
+        before.push(other);
+      }
+    };
+    for (const b of reads) wait(writers[b]);
+    for (const b of overwrites) wait(readers[b]);
+    return before;
   });
 }
 
