@@ -12,6 +12,8 @@ export interface Launched {
   readonly size: number;
   /** The number of this one. */
   readonly rank: number;
+  /** Whether it was started by Slurm as MPICH's launcher would, `srun --mpi=pmi2`, which libraries of several families understand. */
+  readonly pmi?: true;
 }
 
 /** Variables that launchers set: the number of processes, and that of this one. */
@@ -41,10 +43,17 @@ export const LAUNCHER_VARIABLES: readonly string[] = MARKS.flatMap(([, size, ran
  * ```
  */
 export function launchedBy(get: (name: string) => string | undefined): Launched | null {
-  for (const [launcher, size, rank] of MARKS) {
+  const [found, ...others] = MARKS.flatMap(([launcher, size, rank]): Launched[] => {
     const numbers = [get(size), get(rank)].map((text) => /^\d{1,7}$/.test(text ?? "") ? Number(text) : null);
     const [all, mine] = numbers;
-    if (all !== null && mine !== null && all > 0 && mine < all) return { launcher, size: all, rank: mine };
-  }
-  return null;
+    return all !== null && mine !== null && all > 0 && mine < all
+      ? [{ launcher, size: all, rank: mine }]
+      : [];
+  });
+  if (found === undefined) return null;
+  // MPICH's own launcher starts one process of it a node through Slurm, and more from there.
+  const slurm = others.find(({ launcher, size, rank }) =>
+    launcher === "Slurm" && size === found.size && rank === found.rank
+  );
+  return found.launcher === "MPICH" && slurm !== undefined ? { ...slurm, pmi: true } : found;
 }

@@ -34,11 +34,13 @@ const MEND = `start it by "./firn ranks 2 finetune", or allow --allow-env=${
 }`;
 
 /** Names under which the system finds the libraries of a launcher. */
-const NAMES: Readonly<Record<Launched["launcher"], readonly string[]>> = {
-  "Open MPI": ["libmpi.so.40", "libmpi.40.dylib"],
-  "MPICH": ["libmpich.so.12", "libmpi.so.12", "libmpi_abi.so.1", "libmpi.12.dylib"],
-  "Slurm": ["libmpi.so.40", "libmpich.so.12", "libmpi.so.12"],
-};
+const OPEN_MPI = ["libmpi.so.40", "libmpi.40.dylib"],
+  MPICH = ["libmpich.so.12", "libmpi.so.12", "libmpi_abi.so.1", "libmpi.12.dylib"];
+
+function namesOf({ launcher, pmi }: Launched): readonly string[] {
+  if (launcher === "Slurm") return pmi ? [...MPICH, ...OPEN_MPI] : [...OPEN_MPI, ...MPICH];
+  return launcher === "MPICH" ? MPICH : OPEN_MPI;
+}
 
 /**
  * Joins the ranks that an MPI launcher started: `mpirun -n 4 ...`, `srun -n 4 ...`, or `./firn ranks 4 ...`. It may be called
@@ -82,16 +84,31 @@ export async function openRanks(options: RanksOptions = {}): Promise<Ranks & Add
   const ranks = mpiRanks(mpi, { seconds: timeout, survive });
   if (ranks.size !== launched.size) {
     // Each would be a rank 0 of its own, and all would write to the same files.
-    throw new InputError(
-      `Cannot join other ranks as ${launched.launcher} started ${launched.size} processes, and ${mpi.version} sees ${ranks.size}: the library must be that of the launcher; name it by ${LIBRARY_VARIABLE}, or take the other's mpirun`,
-    );
+    throw new InputError(strangersText(launched, { version: mpi.version, seen: ranks.size }));
   }
   return ranks;
 }
 
-function libraryOf({ launcher }: Launched, library: string | undefined): Mpi {
+/**
+ * Why processes that a launcher started do not see each other, and what helps.
+ *
+ * @param launched What started them
+ * @param options The library, and how many processes it sees
+ * @returns A message
+ */
+export function strangersText(
+  { launcher, size }: Launched,
+  { version, seen }: { readonly version: string; readonly seen: number },
+): string {
+  const mend = launcher === "Slurm"
+    ? `start it by srun --mpi=pmix, or what else of srun --mpi=list that library was built for, by mpirun within the job, or name another library by ${LIBRARY_VARIABLE}`
+    : `name it by ${LIBRARY_VARIABLE}, or take the other's mpirun`;
+  return `Cannot join other ranks as ${launcher} started ${size} processes, and ${version} sees ${seen}: the library must be that of the launcher; ${mend}`;
+}
+
+function libraryOf(launched: Launched, library: string | undefined): Mpi {
   if (library !== undefined) return loadMpi(library);
-  const names = NAMES[launcher];
+  const names = namesOf(launched);
   for (const name of names) {
     try {
       return loadMpi(name);
@@ -100,7 +117,7 @@ function libraryOf({ launcher }: Launched, library: string | undefined): Mpi {
     }
   }
   throw new NotFoundError(
-    `Cannot join other ranks as the library of ${launcher} must be at hand: none of ${
+    `Cannot join other ranks as the library of ${launched.launcher} must be at hand: none of ${
       names.join(", ")
     } is; name it by ${LIBRARY_VARIABLE}`,
   );

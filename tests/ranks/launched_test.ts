@@ -4,10 +4,13 @@
  * @module
  */
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { InputError } from "@firn/train";
 import { launchedBy, openRanks } from "@firn/train/ranks";
+import { strangersText } from "../../core/ranks/open_ranks.ts";
 import { agreeOn } from "../../examples/ranks.ts";
+import { inFolder } from "../data/files.ts";
+import { ROOT, run, script } from "../shell.ts";
 import { ranksInProcess } from "./in_process.ts";
 
 const launchedWith = (environment: Record<string, string>) => launchedBy((name) => environment[name]);
@@ -24,6 +27,64 @@ Deno.test("launchedBy knows the environments of Open MPI, MPICH and Slurm", () =
     size: 8,
     rank: 7,
   });
+});
+
+Deno.test("what srun --mpi=pmi2 started is of Slurm, and what MPICH started in a job of Slurm is of MPICH", () => {
+  const slurm = { SLURM_STEP_NUM_TASKS: "8", SLURM_PROCID: "7" };
+  assertEquals(launchedWith({ ...slurm, PMI_SIZE: "8", PMI_RANK: "7" }), {
+    launcher: "Slurm",
+    size: 8,
+    rank: 7,
+    pmi: true,
+  });
+  assertEquals(launchedWith({ ...slurm, PMI_SIZE: "64", PMI_RANK: "7" })?.launcher, "MPICH");
+  assertEquals(
+    launchedWith({ ...slurm, OMPI_COMM_WORLD_SIZE: "8", OMPI_COMM_WORLD_RANK: "7" })?.launcher,
+    "Open MPI",
+  );
+});
+
+Deno.test("firn takes the library that is there for what Slurm started, and names the variable where there is none", async () => {
+  await inFolder((root) => {
+    Deno.copyFileSync(new URL("firn", ROOT), `${root}/firn`);
+    Deno.writeTextFileSync(`${root}/deno.lock`, "");
+    for (const name of ["bin", "lib"]) Deno.mkdirSync(`${root}/${name}`);
+    script(
+      `${root}/bin/deno`,
+      `#!/bin/sh\ncase "$*" in --version) echo deno 2.9.6 ;; *cli.ts*) echo "echo $FIRN_MPI_LIBRARY; exit" ;; esac\n`,
+    );
+    const firn = (env: Record<string, string>, libraries: readonly string[]): string => {
+      for (const name of libraries) Deno.writeTextFileSync(`${root}/lib/${name}`, "");
+      const lines = libraries.map((name) => `echo "\t${name} (libc6,x86-64) => ${root}/lib/${name}"`);
+      script(`${root}/bin/ldconfig`, `#!/bin/sh\n${lines.join("\n")}\n`);
+      const { stdout, stderr } = run(root, ["firn", "finetune"], env), text = new TextDecoder();
+      return (text.decode(stdout) + text.decode(stderr)).trim().replace(
+        `${Deno.realPathSync(root)}/lib/`,
+        "",
+      );
+    };
+    const srun = { SLURM_STEP_NUM_TASKS: "2", SLURM_PROCID: "0" },
+      pmi2 = { ...srun, PMI_SIZE: "2", PMI_RANK: "0" };
+    assertEquals(firn(pmi2, ["libmpi.so.40"]), "libmpi.so.40");
+    assertEquals(firn(pmi2, ["libmpi.so.40", "libmpich.so.12"]), "libmpich.so.12");
+    assertEquals(firn(srun, ["libmpi.so.40", "libmpich.so.12"]), "libmpi.so.40");
+    assertMatch(
+      firn(pmi2, []),
+      /^firn: the library of MPI is missing, .*: set FIRN_MPI_LIBRARY to that of the MPI whose/,
+    );
+    return Promise.resolve();
+  });
+});
+
+Deno.test("processes that do not see each other are told how to start under Slurm, and which library to name elsewhere", () => {
+  const told = (launcher: "Slurm" | "MPICH") =>
+    strangersText({ launcher, size: 2, rank: 0 }, { version: "Open MPI v4.1.4", seen: 1 });
+  assertMatch(
+    told("Slurm"),
+    /^Cannot join other ranks as Slurm started 2 processes, and Open MPI v4.1.4 sees 1: /,
+  );
+  assertMatch(told("Slurm"), /start it by srun --mpi=pmix, .* by FIRN_MPI_LIBRARY$/);
+  assertMatch(told("MPICH"), /name it by FIRN_MPI_LIBRARY, or take the other's mpirun$/);
 });
 
 Deno.test("launchedBy takes nothing else for a launcher: a batch script of Slurm, half of the variables, nonsense", () => {
