@@ -43,8 +43,8 @@ export function submitPass(gpu: Gpu, launches: readonly BoundKernel[]): void {
 }
 
 /**
- * Submits the launches of a step: in one pass; in portions when the device is idle; or in two passes with the copies of
- * a prefix between them.
+ * Submits the launches of a step: in one pass, in two with the copies of a prefix between them, and in portions when the
+ * device is idle.
  *
  * @param gpu The device
  * @param recorded The plan and its launches
@@ -55,19 +55,24 @@ export function replay(
   { plan: { prefix }, launches }: { readonly plan: Plan; readonly launches: readonly BoundKernel[] },
   { copies, idle = false }: ReplayOptions,
 ): void {
-  if (typeof prefix !== "object" || copies === undefined) {
-    const portion = idle ? PORTION : launches.length;
-    for (let from = 0; from < launches.length; from += portion) {
-      submitPass(gpu, launches.slice(from, from + portion));
-    }
-    return;
-  }
-  const { head, launches: count } = prefix;
+  const portion = idle ? PORTION : launches.length;
+  if (typeof prefix !== "object" || copies === undefined) return submitPortions(gpu, launches, portion);
+  const { head, launches: count } = prefix, { skip } = copies;
+  const rest = skip ? launches.toSpliced(head, count) : launches.slice(head + count);
+  if (idle && !skip) submitPortions(gpu, launches.slice(0, head + count), portion);
   submit(gpu, (encoder) => {
-    if (!copies.skip) encodePass(encoder, launches.slice(0, head + count));
+    if (!idle && !skip) encodePass(encoder, launches.slice(0, head + count));
     copies.encode(encoder);
-    encodePass(encoder, copies.skip ? launches.toSpliced(head, count) : launches.slice(head + count));
+    encodePass(encoder, rest.slice(0, portion));
   });
+  submitPortions(gpu, rest.slice(portion), portion);
+}
+
+/** Submits launches, so many in a pass. */
+function submitPortions(gpu: Gpu, launches: readonly BoundKernel[], portion: number): void {
+  for (let from = 0; from < launches.length; from += portion) {
+    submitPass(gpu, launches.slice(from, from + portion));
+  }
 }
 
 /**

@@ -121,6 +121,25 @@ Deno.test("cachePrefix changes no bit with the kernels of a GPU, where products 
   ]);
 });
 
+Deno.test("the device begins a step behind a look before all of it is encoded, with a cached prefix, too", async () => {
+  const submits = async (lookEvery: number): Promise<number> => {
+    using training = defineTraining<LlamaParams, TokenBatch>({ ...gpu, software: false }, loss, {
+      ...options,
+      ...{ lookEvery, cachePrefix: true, policy: undefined },
+      trainable: (path) => !BOTTOM.some((frozen) => path.startsWith(`${frozen}.`)),
+    });
+    let state = await training.init(model.params), before = 0;
+    while (!state.done) {
+      before = gpu.counts.submits;
+      state = await training.next(state, windows.at(state.step + 1));
+      if (state.step === 11) break;
+    }
+    assertEquals(training.prefix()!.samples, 6);
+    return gpu.counts.submits - before;
+  };
+  assert(await submits(10) > await submits(12), "step 11 is behind a look, or between two");
+});
+
 Deno.test("cachePrefix changes no bit where values are larger than a binding: commands copy their rows", async () => {
   const limits = { maxStorageBufferBindingSize: SAMPLE }, made: string[] = [];
   const watched = new Proxy(gpu.device, {
