@@ -132,6 +132,17 @@ Deno.test("classify takes --steps or --epochs, not both", async () => {
   assert(refused instanceof UsageError && refused.message.includes("give one"), `${refused}`);
 });
 
+Deno.test("classify freezes by a policy that there is, and caches steps of one batch alone", async () => {
+  const cases = [
+    ["--policy bottomFreez", "--policy must be one of gradES, "],
+    ["--cache-prefix --accumulate 2", "--cache-prefix leaves out parts of whole steps"],
+  ];
+  for (const [flags, message] of cases) {
+    const refused = await call(classify, flags.split(" "));
+    assert(refused instanceof UsageError && refused.message.includes(message), `${refused}`);
+  }
+});
+
 Deno.test("classArchitecture finds the head for sequences of a folder's family", async () => {
   const fixtures = `${import.meta.dirname}/../fixtures`;
   assertEquals(await classArchitecture("examples/models/sotu"), "LlamaForSequenceClassification");
