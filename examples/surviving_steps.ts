@@ -47,7 +47,11 @@ export async function* survivingSteps<P extends TensorTree, B extends TensorTree
       }
       survival.goOn();
       const { size } = joined!.ranks;
-      say(`step ${state.step}: rank ${survival.lost.join(", ")} died: ${size} go on, with all samples`);
+      say(
+        `step ${state.step}: rank ${survival.lost.join(", ")} died: ${
+          size === 1 ? "1 goes" : `${size} go`
+        } on, with all samples`,
+      );
     }
   }
 }

@@ -55,5 +55,16 @@ END
 if finetune 2 2 broken --policy "$work/broken.ts"; then fail "a rank that fails must end all"; fi
 grep -q "1.*Error: the policy of rank 1 broke" "$work/log" || fail "the reason of the first must be printed"
 
+# A program of one's own gets one library, and the variables that tell a process its number.
+library=$(PATH=$PATH:/sbin ldconfig -p | sed -n 's|.*libmpi.so.40 .*=> ||p' | head -n 1)
+if [ -n "$library" ]; then
+  library=$(readlink -f -- "$library")
+  launcher=OMPI_COMM_WORLD_SIZE,OMPI_COMM_WORLD_RANK,PMI_SIZE,PMI_RANK,SLURM_STEP_NUM_TASKS,SLURM_PROCID
+  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 FIRN_MPI_LIBRARY=$library mpirun --oversubscribe -n 2 \
+    ./firn deno run -q --no-prompt "--allow-ffi=$library" "--allow-env=FIRN_MPI_LIBRARY,$launcher" \
+    tests/ranks/own_program.ts >"$work/log" 2>&1 || fail "a program of one's own must need no other permission"
+  grep -q "2 ranks of Open MPI .* have equal weights" "$work/log" || fail "both must have the same weights"
+fi
+
 ./firn deno run -A tests/ranks/kills.ts --kills 3 || fail "a run that lost a rank must end at once, and go on"
 echo "two ranks train as one process does, and a run that lost one goes on to the same bits"
