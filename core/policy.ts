@@ -200,7 +200,7 @@ export interface Look {
   readonly stepMs?: number;
   /**
    * Milliseconds that the last change of the frozen set took: a plan of its own, new shaders, recording. Before any change, what
-   * it took to plan the first step. Absent on several ranks.
+   * it took to plan the first step. Absent where `stepMs` is.
    */
   readonly changeMs?: number;
 }

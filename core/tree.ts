@@ -38,21 +38,52 @@ export type Leaves<T = Tensor> = ReadonlyMap<Path, T>;
  * ```
  */
 export function flatten(tree: Tree | TensorTree, prefix = ""): Map<Path, Tensor> {
-  const leaves = new Map<Path, Tensor>();
-  const walk = (node: unknown, path: Path, above: readonly unknown[]): void => {
+  const leaves = new Map<Path, Tensor>(), above: unknown[] = [];
+  let count = 0;
+  const walk = (node: unknown, path: Path): void => {
     if (isTensor(node)) {
-      if (leaves.has(path)) throw new InputError(`Cannot flatten "${path}" as two tensors have that path`);
       leaves.set(path, node);
-      return;
+      if (leaves.size > count++) return;
+      throw new InputError(`Cannot flatten "${path}" as two tensors have that path`);
     }
-    const record = recordOf(node, { path, action: "flatten", above }), inner = [...above, node];
-    for (const [key, child] of Object.entries(record)) {
-      if (child !== undefined) walk(child, join(path, key), inner);
+    const record = recordOf(node, { path, action: "flatten", above }) as Readonly<Record<string, unknown>>;
+    above.push(node);
+    for (const key of Object.keys(record)) {
+      const child = record[key];
+      if (child !== undefined) walk(child, join(path, key));
     }
+    above.pop();
   };
-  walk(tree, prefix, []);
+  walk(tree, prefix);
   return leaves;
 }
+
+/**
+ * Makes a tree of the same records with other tensors.
+ *
+ * @param tree A tree that {@link flatten} takes
+ * @param leaves The other tensors, in the order of {@link flatten}
+ * @returns The other tree
+ */
+export function withLeaves(tree: Tree | TensorTree, leaves: Leaves): Tree {
+  const rest = leaves.values();
+  const walk = (node: unknown): Tree => {
+    if (isTensor(node)) return rest.next().value!;
+    const record = node as Readonly<Record<string, unknown>>, made: Record<string, Tree> = {};
+    for (const key of Object.keys(record)) {
+      const child = record[key];
+      if (child === undefined) continue;
+      // An assignment to this name would set what the record inherits from.
+      if (key === "__proto__") Object.defineProperty(made, key, { ...PLAIN, value: walk(child) });
+      else made[key] = walk(child);
+    }
+    return made;
+  };
+  return walk(tree);
+}
+
+/** A property as an assignment makes it. */
+const PLAIN = { configurable: true, enumerable: true, writable: true } as const;
 
 /** Checks that a branch of a tree is a record, and none of those above it. */
 function recordOf(

@@ -145,8 +145,7 @@ async function readings<P extends TensorTree>(
   const look: Look = {
     ...read,
     ...Object.keys(state.since).length > 0 && { thawed: state.since },
-    ...stepMs !== null && { stepMs },
-    ...changeMs !== null && { changeMs },
+    ...stepMs !== null && { stepMs, ...changeMs !== null && { changeMs } },
   };
   if (validator === null) return { look, validation: state.validation, wide, skipped };
   const due = validator.due(step, state.validation);

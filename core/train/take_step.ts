@@ -7,7 +7,7 @@
 import { InputError, NonFiniteError } from "../errors.ts";
 import { consume, free, resident, storageOf } from "../runtime/residents.ts";
 import type { Tensor } from "../tensor.ts";
-import { flatten, type Leaves, type TensorTree, type Tree, unflatten } from "../tree.ts";
+import { flatten, type Leaves, type TensorTree, type Tree, unflatten, withLeaves } from "../tree.ts";
 import { initPolicy } from "./freeze/decisions.ts";
 import { checkLeaves } from "./state/leaves.ts";
 import { describe, newRun, type Run } from "./state/run.ts";
@@ -22,23 +22,32 @@ import { type Looked, takeLook, type TakenStep } from "./take_look.ts";
 import { leavesFor, neededLeaves, type Trainer, withComponents } from "./trainer.ts";
 import type { TrainingState } from "./types.ts";
 
+/** What a step begins with. */
+interface Given<P extends TensorTree> {
+  readonly state: TrainingState<P>;
+  /** Its parameters by path. */
+  readonly params: Leaves;
+  /** Batches. */
+  readonly parts: readonly TensorTree[];
+}
+
 /**
  * Takes a step. The state is consumed: its buffers hold the next one. A batch without labels changes no weight and no moment,
  * and its readings are absent.
  *
  * @param trainer The training
- * @param options The state, not consumed, and the batch
+ * @param options The state, not consumed, its parameters, and the batch
  * @returns The next state
  */
 export async function takeStep<P extends TensorTree>(
   trainer: Trainer<P>,
-  { state, parts }: { readonly state: TrainingState<P>; readonly parts: readonly TensorTree[] },
+  { state, params, parts }: Given<P>,
 ): Promise<TrainingState<P>> {
   const { gpu, policy, compiler, executor, runs } = trainer;
   const { accumulate: most } = trainer.definition, { counted, batches } = weighParts(trainer, parts);
-  const step = state.step + 1, params = flatten(state.params), batch = batches[0].batch;
+  const step = state.step + 1, batch = batches[0].batch;
   const begun = withComponents(trainer, { run: runs.runOf(state) ?? newRun(params), batch });
-  const leaves = leavesOf(trainer, { state, run: begun });
+  const leaves = leavesOf(trainer, { state, params, run: begun });
   const info = begun.info ?? await runInfo(trainer, { counted, batches });
   const run: Run = begun.checked ? begun : { ...begun, info, checked: true };
   const { components, owner } = run, { frozen, probed, since, skipped, wide } = state;
@@ -98,7 +107,7 @@ export async function takeStep<P extends TensorTree>(
   const next = runs.register<TrainingState<P>>({
     settings: state.settings,
     step,
-    params: unflatten(nextParams) as TensorTree as P,
+    params: withLeaves(state.params, nextParams) as TensorTree as P,
     loss: after.leaves.get(LOSS)!,
     ...measured,
     chosen: compiler.chosen(),
@@ -206,13 +215,17 @@ function withoutLook<P extends TensorTree>(
 /** The leaves of a step. The first step adds those of readings; leaves of a resumed run are checked. */
 function leavesOf<P extends TensorTree>(
   trainer: Trainer<P>,
-  { state, run }: { readonly state: TrainingState<P>; readonly run: Run },
+  { state, params, run }: {
+    readonly state: TrainingState<P>;
+    readonly params: Leaves;
+    readonly run: Run;
+  },
 ): Leaves {
   const { step, leaves, frozen } = state;
   const needed = step === 0
     ? trainer.runs.firstLeaves(
       state,
-      () => leavesFor(trainer, { run, frozen, leaves, params: flatten(state.params), step }),
+      () => leavesFor(trainer, { run, frozen, leaves, params, step }),
     )
     : leaves;
   if (!run.checked) checkLeaves(neededLeaves(trainer, { run, frozen, leaves: needed }), needed);

@@ -63,9 +63,10 @@ export function defineTraining<P extends TensorTree, B extends TensorTree>(
     init: (params) => initState(trainer, params),
     accumulate: trainer.definition.accumulate,
     async next(state, batch) {
-      for (const tensor of flatten(state.params).values()) storageOf(tensor);
+      const params = flatten(state.params);
+      for (const tensor of params.values()) storageOf(tensor);
       const parts = Array.isArray(batch) ? batch as readonly B[] : [batch as B];
-      return await runs.consume(state, () => takeStep(trainer, { state, parts }));
+      return await runs.consume(state, () => takeStep(trainer, { state, params, parts }));
     },
     resume: (saved, options) => resumeState(trainer, saved, options),
     async withWeights(state, use) {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { flatten, InputError, mapTree, type Tensor, tensor, type Tree, unflatten } from "@firn/train";
+import { withLeaves } from "../../core/tree.ts";
 
 const [a, b, c] = [tensor([1]), tensor([2]), tensor([3])];
 
@@ -55,6 +56,20 @@ Deno.test("flatten refuses a record that holds itself", () => {
 
 Deno.test("flatten refuses two tensors of one path", () => {
   assertThrows(() => flatten({ "a.b": a, a: { b } }), InputError, "two tensors have that path");
+});
+
+Deno.test("withLeaves puts other tensors into the places of a tree, and leaves out what is undefined", () => {
+  const tree = { layers: { 1: { weight: a, bias: undefined }, 0: { weight: b } }, norm: c };
+  const others = new Map([...flatten(tree).keys()].map((path, i) => [path, [c, a, b][i]]));
+  const made = withLeaves(tree, others);
+  assertEquals([...flatten(made)], [...others]);
+  assertEquals(made, unflatten(others));
+  assert(withLeaves(a, new Map([["", b]])) === b);
+  const inherited = JSON.parse('{ "__proto__": { "weight": 0 } }');
+  Object.defineProperty(inherited, "__proto__", { value: { weight: a }, enumerable: true });
+  const own = withLeaves(inherited, new Map([["__proto__.weight", b]]));
+  assertEquals(Object.getPrototypeOf(own), Object.prototype);
+  assertEquals([...flatten(own)], [["__proto__.weight", b]]);
 });
 
 Deno.test("unflatten is the inverse of flatten", () => {
