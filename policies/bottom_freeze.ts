@@ -8,7 +8,7 @@ import { definePolicy } from "./define_policy.ts";
  *
  * When: fine-tuning a pretrained model, and as the static baseline that a measuring policy has to beat. Gradients end above
  * the frozen layers, so a step saves those of their weights and of their inputs; with `cachePrefix: true` their forward pass
- * is computed once for each sample. Cost: none, it measures nothing.
+ * is computed once for each sample, as long as nothing is dropped there at random. Cost: none, it measures nothing.
  *
  * The number of layers is `share` of all, rounded. {@link blocksOf} says which they are and what lies below. An embedding
  * that is also the head lies below, so it freezes too. With a share of 1 only what lies above the layers trains. Wrap it in

@@ -205,7 +205,8 @@ export interface TrainingOptions<B extends TensorTree = never> extends RanksToge
    *
    * The bottom is frozen when all of it is, embedding and norms included. Policies that freeze the matrices of layers, such
    * as `snr()` and `gradES(...)`, leave embedding and norms training, so nothing is cached: wrap them, as in
-   * `closePrefix(snr())`.
+   * `closePrefix(snr())`. Where random numbers are drawn in the bottom, as by dropout, nothing is cached: BERT and its like drop
+   * a tenth unless the loss is told otherwise, as in `classLoss(model, { dropout: 0 })`.
    */
   readonly cachePrefix?: boolean | { readonly bytes: number };
   /**
