@@ -80,7 +80,7 @@ Deno.test("a policy that is asked again by the log of its run decides as it did,
   for await (state of logged(scan(training, state, pairs(28)), { log, training })) {
     if (state.look === null) continue;
     told.push({ policy: state.policy, frozen: state.frozen });
-    const { stepMs, ...look } = state.look;
+    const { stepMs, changeMs: _, ...look } = state.look;
     looks.push(look);
     if (stepMs !== undefined && stepMs > 0) times++;
   }
