@@ -35,15 +35,20 @@ export function textCache(): TextCache {
   }
 
   function textOf(value: unknown): string {
+    if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
     if (typeof value === "function") {
-      if (!ids.has(value)) ids.set(value, ids.size);
-      return `f${ids.get(value)}`;
+      let id = ids.get(value);
+      if (id === undefined) ids.set(value, id = ids.size);
+      return `f${id}`;
     }
     if (typeof value === "string") return `${value.length}"${value}`;
-    if (typeof value !== "object" || value === null) return Object.is(value, -0) ? "-0" : `${value}`;
+    if (typeof value !== "object" || value === null) return `${value}`;
     let key = "{";
     if (Array.isArray(value)) { for (const item of value) key += `${textOf(item)},`; }
-    else for (const [name, item] of Object.entries(value)) key += `${name}:${textOf(item)},`;
+    else {
+      const record = value as Readonly<Record<string, unknown>>;
+      for (const name of Object.keys(record)) key += `${name}:${textOf(record[name])},`;
+    }
     return `${key}}`;
   }
 
