@@ -43,7 +43,7 @@
  *
  * A program of one's own needs `--allow-ffi=/absolute/path/of/libmpi.so.40` and no more, besides `--allow-env` of the variables by
  * which launchers tell a process its number: `LAUNCHER_VARIABLES` and `LIBRARY_VARIABLE`. A rank that fails ends all: it prints why,
- * and MPI ends the others. Open MPI asks a process to end and kills it a second later; `./firn ranks` gives it two, so that a signal
+ * and MPI ends the others; `./firn ranks` prints the reason of the first one last. Open MPI asks a process to end and kills it a second later; `./firn ranks` gives it two, so that a signal
  * lets rank 0 save a step (`--mca odls_base_sigkill_timeout`, `PRTE_MCA_odls_base_sigkill_timeout` of Open MPI 5).
  *
  * Of 60 kills of a random rank at random moments (`./firn deno run -A tests/ranks/kills.ts`), all processes ended within 4.2 s under
