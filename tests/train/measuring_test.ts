@@ -97,6 +97,27 @@ Deno.test("steps that measure signals of 54 components submit once, a look once 
   }
 });
 
+Deno.test("a step goes through the tree of its parameters twice: as it begins, and as it makes the next", async () => {
+  const training = defineTraining(gpu, loss, {
+    optimizer: adamW({ learningRate: 1e-3 }),
+    steps: 9,
+    lookEvery: 9,
+  });
+  const batch = { x: values(99) };
+  let state = await training.init(
+    { layers: { 0: { weight: values(0) }, 1: { weight: values(1) } } } as Layers,
+  );
+  state = await training.next(await training.next(state, batch), batch);
+  let reads = 0;
+  const { layers } = state.params,
+    watched = Object.defineProperty({}, "layers", {
+      enumerable: true,
+      get: () => (reads++, layers),
+    });
+  const next = await training.next(Object.assign(state, { params: watched as Layers }), batch);
+  assertEquals([reads, Object.keys(next.params.layers)], [2, ["0", "1"]]);
+});
+
 Deno.test("what a policy announces is planned while the device works, and once: in the step before its look", async () => {
   const plans: number[] = [];
   let traced = 0;
