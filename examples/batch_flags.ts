@@ -76,7 +76,7 @@ export function checkBatch({ batch, "total-batch": total, accumulate, memory }: 
 }
 
 /**
- * The size of batches, and how many a step has. What `auto` found is printed.
+ * The size of batches, and how many a step has. What `auto` found is printed, and what all ranks make of it.
  *
  * @param flags The flags
  * @param options Parameters, a batch by size, and a training by how many batches a step has
@@ -103,7 +103,14 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
       }: got ${asked}`,
     );
   }
-  if (batch !== "auto") return { batch, accumulate: total === null ? accumulate : total / batch };
+  const told = (chosen: ChosenBatch): ChosenBatch => {
+    const { batch, accumulate } = chosen, parts = accumulate === 1 ? "" : `${accumulate} × `;
+    if (ranks > 1) {
+      print(`samples     ${ranks * accumulate * batch} a step: ${ranks} ranks × ${parts}${batch}`);
+    }
+    return chosen;
+  };
+  if (batch !== "auto") return told({ batch, accumulate: total === null ? accumulate : total / batch });
   const find = (accumulate: number, most: number) => {
     using training = trainingOf(accumulate);
     return training.largestBatch({ params, batchOf, most });
@@ -130,7 +137,7 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
       parts > 1 && total !== null ? "at most " : ""
     }${bytesText(bytes)}${blocks > 0 ? `, with ${blocks} blocks computed again` : ""}`,
   );
-  return { batch: size, accumulate: parts };
+  return told({ batch: size, accumulate: parts });
 }
 
 /** Tokens of so many sequences, as shapes alone. */

@@ -103,3 +103,23 @@ Deno.test("--batch auto takes the largest that fits, and as many as make up --to
   assertEquals(choose("--batch auto --total-batch 96", 5), { batch: 4, accumulate: 24 });
   assertStringIncludes(said[0], "batch       3, all that there are, fits in 512KiB");
 });
+
+Deno.test("of several ranks it is said how many samples a step has in all, of one process nothing", () => {
+  const said: string[] = [], { log } = console;
+  const choose = (line: string, ranks?: number): void =>
+    void chooseBatch(flagsOf(line.split(" ")), {
+      params: {},
+      batchOf: () => ({}),
+      trainingOf: () => assert(false) as never,
+      ranks,
+    });
+  try {
+    console.log = (line: string) => void said.push(line);
+    choose("--batch 8");
+    choose("--batch 8", 2);
+    choose("--batch 4 --total-batch 24", 3);
+  } finally {
+    console.log = log;
+  }
+  assertEquals(said, ["samples     16 a step: 2 ranks × 8", "samples     24 a step: 3 ranks × 2 × 4"]);
+});
