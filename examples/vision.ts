@@ -21,6 +21,7 @@ import {
   tensor,
 } from "@firn/train";
 import { argmax } from "@firn/train/ops";
+import { fingerprint } from "@firn/train/data";
 import { newModel, saveModel } from "@firn/train/hub";
 import { compile } from "@firn/train/infer";
 import { batchFlags, checkBatch, chooseBatch } from "./batch_flags.ts";
@@ -175,7 +176,11 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
     }),
   };
   const training = trainingOf(flags.accumulate), batch = wholeBatch(flags.batch, joined);
-  await joined?.agree({ ...commonFacts(gpu, model.params), flags: JSON.stringify({ ...flags, out: null }) });
+  await joined?.agree({
+    ...commonFacts(gpu, model.params),
+    flags: JSON.stringify({ ...flags, out: null }),
+    data: fingerprint([train.images, train.labels]),
+  });
   await using taken = await openSteps(gpu, { flags, config: { model: "ViT", ...flags }, joined });
   const batches = shareOf(digitBatches(train, { batch, seed, make: imageBatch }).from(1), joined);
   const { params, step } = await taken.take(training, { params: model.params, batches, steps });
