@@ -7,6 +7,7 @@
 import type { Gpu } from "../runtime/device.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import { staysQueued } from "../runtime/readback.ts";
+import { turning } from "../runtime/turns.ts";
 import type { ExchangeTime, Summed } from "../train/parameter_exchange.ts";
 import type { Ranks } from "../train/ranks.ts";
 import { bucketsOf, type Piece, stagingOf, totalBytes } from "../train/step/buckets.ts";
@@ -90,14 +91,14 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
       const values = await Promise.all(
         buckets.map((pieces, i) => read(gpu, slots[i].staging, totalBytes(pieces))),
       );
-      await Promise.all([after, ...slots.map(({ upload }) => upload?.ready())]);
+      await turning(gpu, Promise.all([after, ...slots.map(({ upload }) => upload?.ready())]));
       copied!.waitedMs += waits.idleMs();
       const begun = performance.now(), own = copied!;
       own.sums = Promise.all(values.map((bucket, i) => addUp(ranks, { values: bucket, ...slots[i] })));
       own.sums.then(() => own.sumMs = performance.now() - begun, () => {});
     },
     async end() {
-      const { buckets, sums } = copied!, waits = waitsFor(gpu), all = await sums!;
+      const { buckets, sums } = copied!, waits = waitsFor(gpu), all = await turning(gpu, sums!);
       const begun = performance.now();
       all.forEach((sums, i) => {
         putBack(gpu, { ...slots[i], pieces: buckets[i], sums });

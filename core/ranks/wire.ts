@@ -22,6 +22,7 @@ import { bindKernel, submit } from "../runtime/pipelines.ts";
 import { type KeptUpload, keptUpload } from "../runtime/kept_upload.ts";
 import { readBuffers, staysQueued } from "../runtime/readback.ts";
 import { submitPass } from "../runtime/replay.ts";
+import { turning } from "../runtime/turns.ts";
 import type { Ranks } from "../train/ranks.ts";
 
 /** Values that are sent at a time, while others are packed and unpacked. */
@@ -205,9 +206,11 @@ async function exchangeAll(
     if (i < buckets.length) parts.push(later(ranks.allToAll(await packed(gpu, on(i)))));
     const second = i - 1, third = i - 2;
     if (second >= 0 && second < buckets.length) {
-      means.push(later(ranks.gather(await meanOf(gpu, { ...on(second), parts: await parts[second] }))));
+      means.push(
+        later(ranks.gather(await meanOf(gpu, { ...on(second), parts: await turning(gpu, parts[second]) }))),
+      );
     }
-    if (third >= 0) await unpack(gpu, { ...on(third), means: await means[third] });
+    if (third >= 0) await unpack(gpu, { ...on(third), means: await turning(gpu, means[third]) });
   }
 }
 

@@ -19,6 +19,7 @@ import type { Gpu } from "../../runtime/device.ts";
 import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
+import { turning } from "../../runtime/turns.ts";
 import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
 import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
 import { exchangeClock } from "./exchange_clock.ts";
@@ -63,7 +64,7 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
       // Equal on all ranks when the sums are those of equal numbers.
       const [high, low] = halvesOf(`${step} ${key}`);
       const numbers = Float32Array.of(labels, high, low);
-      await ranks.sum(numbers);
+      await turning(gpu, ranks.sum(numbers));
       if (numbers[1] !== high * ranks.size || numbers[2] !== low * ranks.size) {
         throw new RanksError(
           `Cannot take step ${step} as all ${ranks.size} ranks must take the same one: rank ${ranks.rank} is at step ${step}, and another at another step, with other parameters, or with something else frozen; start all with the same flags, files and version`,
@@ -160,18 +161,19 @@ async function exchangeAll(
   };
   for (const [i, pieces] of buckets.entries()) {
     const slot = slots[i % slots.length], end = Math.min(i + 1 + ahead, buckets.length);
-    if (reads.length === i && !freed.has(slot)) await arrived[i - slots.length];
+    if (reads.length === i && !freed.has(slot)) await turning(gpu, arrived[i - slots.length]);
     // What is further ahead is not waited for: this one must not come late to the other ranks.
     while (reads.length < end && freed.has(slots[reads.length % slots.length])) submitNext();
     const values = await clock.read(() => Promise.all([reads[i], slot.upload?.ready()]));
-    if (i === 0) await after;
+    if (i === 0 && after !== undefined) await turning(gpu, after);
     const sent = give(slot, pieces, values[0]);
     // Awaited later: while it is on its way, the next bucket is read.
     sent.catch(() => {});
     arrived.push(sent);
     held.bytes += totalBytes(pieces);
   }
-  await Promise.all(arrived);
+  // Without turns of the event loop the ranks would be heard late, too.
+  await turning(gpu, Promise.all(arrived));
   return clock.time();
 }
 
