@@ -97,6 +97,7 @@ function subjectsOf(
   return (task) => {
     if (!opened.has(task.name)) {
       opened.set(task.name, sourceOf(task).then((source) => openSubject(gpu, source)));
+      opened.get(task.name)!.then(() => print(`${clock()} ${task.name} is open`), () => {});
     }
     return opened.get(task.name)!;
   };

@@ -69,7 +69,7 @@ export interface PowerMeter extends AsyncDisposable {
 export type PowerSample = readonly [ms: number, watts: number];
 
 /** Milliseconds between readings. */
-const EVERY = 50;
+const EVERY = 250;
 
 /**
  * Energy from readings of power, each of which holds until the next.

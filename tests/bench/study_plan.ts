@@ -111,7 +111,7 @@ export const TASKS: readonly StudyTask[] = [
     rows: 7680,
     rates: [3e-4, 1e-3, 3e-3],
   },
-  { name: "banking77-smollm2", ...CLASSES, ...BANKING, data: "banking77-smollm2", rows: 2560 },
+  { name: "banking77-smollm2", ...CLASSES, ...BANKING, data: "banking77-smollm2", rows: 2560, steps: 120 },
   { name: "spam-minilm", ...MINILM, ...SPAM, data: "spam-minilm", rows: 3840, rates: [1e-4, 3e-4, 1e-3] },
   { name: "spam-smollm2", ...CLASSES, ...SPAM, data: "spam-smollm2", rows: 1280 },
 ];

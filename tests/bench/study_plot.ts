@@ -50,7 +50,14 @@ export async function drawStudy(summaries: readonly Summary[]): Promise<string> 
     type: "nominal",
     sort: arms,
     scale: { scheme: "tableau10" },
-    legend: { orient: "bottom", columns: 5, symbolType: "stroke", title: null },
+    legend: {
+      orient: "bottom",
+      columns: 5,
+      symbolType: "stroke",
+      symbolOpacity: 1,
+      symbolStrokeWidth: 3,
+      title: null,
+    },
   };
   const y = { field: "quality", type: "quantitative", scale: { zero: false }, title: null };
   const x = { field: "seconds", type: "quantitative", title: "seconds of training" };
