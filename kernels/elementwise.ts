@@ -82,30 +82,35 @@ export function elementwise(group: Elementwise): Kernel {
   const choose = parts === 1
     ? body(0)
     : `switch part {\n${repeat(parts, (part) => `case ${part}u: {\n${body(part)}\n}\n`)}default: {}\n}`;
-  // Up to four sums are added as one vector, in the same order as alone.
-  const joins = Array.from({ length: Math.ceil(sums.length / 4) }, (_, i) => {
-    const own = sums.slice(4 * i, 4 * i + 4).map((_, k) => 4 * i + k);
-    const tree = treeSum(`tree${i}`, vectorOf(own.map((s) => `s${s}`)), threads);
-    const put = (s: number, k: number): string =>
-      `partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = tree${i}[0]${
+  // Up to four sums are added as one vector, in the same order as alone, and all vectors between the same barriers.
+  const vectors = Array.from({ length: Math.ceil(sums.length / 4) }, (_, i) => ({
+    name: `tree${i}`,
+    own: sums.slice(4 * i, 4 * i + 4).map((_, k) => 4 * i + k),
+  }));
+  const arrays = vectors.map(({ name, own }) =>
+    `var<workgroup> ${name}: array<${own.length === 1 ? "f32" : `vec${own.length}<f32>`}, ${threads}>;\n`
+  );
+  const trees = treeSums(
+    vectors.map(({ name, own }) => ({ name, value: vectorOf(own.map((s) => `s${s}`)) })),
+    threads,
+  );
+  const puts = vectors.flatMap(({ name, own }) =>
+    own.map((s, k) =>
+      `partial[(part * ${sums.length}u + ${s}u) * ${groups}u + g] = ${name}[0]${
         own.length === 1 ? "" : `[${k}]`
-      };`;
-    return {
-      array: `var<workgroup> tree${i}: array<${
-        own.length === 1 ? "f32" : `vec${own.length}<f32>`
-      }, ${threads}>;\n`,
-      text: `${tree}if (lid == 0u) {\n${own.map(put).join("\n")}\n}\n`,
-    };
-  });
+      };`
+    )
+  );
+  const join = vectors.length === 0 ? "" : `${trees}if (lid == 0u) {\n${puts.join("\n")}\n}\n`;
   const code = `${f16Header(bindings)}${bindings.map((b, i) => `@group(0) @binding(${i}) ${b}`).join("\n")}
-${joins.map(({ array }) => array).join("")}
+${arrays.join("")}
 @compute @workgroup_size(${threads}) fn main(${GROUP_BUILTINS}) {
 let at = ${GROUP_INDEX};
 if (at >= ${groups * parts}u) { return; }
 let part = at / ${groups}u;
 let g = at % ${groups}u;
 ${sums.map((_, s) => `var s${s} = 0.0f;\n`).join("")}${choose}
-${joins.map(({ text }) => text).join("")}}`;
+${join}}`;
   return {
     name: parts === 1 ? label : `${label}, ${parts} of them`,
     code,
@@ -196,9 +201,18 @@ ${repeat(sums, (s) => `${term(s)}\n`)}}`;
  * @returns WGSL statements that leave the sum in `name[0]`
  */
 export function treeSum(name: string, value: string, threads: number): string {
-  let text = `${name}[lid] = ${value};\nworkgroupBarrier();\n`;
+  return treeSums([{ name, value }], threads);
+}
+
+/** Adds up several values between the same barriers, each as {@link treeSum} does. */
+function treeSums(
+  trees: readonly { readonly name: string; readonly value: string }[],
+  threads: number,
+): string {
+  let text = `${trees.map(({ name, value }) => `${name}[lid] = ${value};\n`).join("")}workgroupBarrier();\n`;
   for (let half = threads / 2; half >= 1; half /= 2) {
-    text += `if (lid < ${half}u) { ${name}[lid] += ${name}[lid + ${half}u]; }\nworkgroupBarrier();\n`;
+    const add = trees.map(({ name }) => `${name}[lid] += ${name}[lid + ${half}u];`).join(" ");
+    text += `if (lid < ${half}u) { ${add} }\nworkgroupBarrier();\n`;
   }
   return text;
 }
