@@ -27,19 +27,10 @@ export function turn(): Promise<void> {
 }
 
 /**
- * Lets the addon and answers of other threads be handled, too. In Deno 2.9 neither half does alone: beside a loop of messages of
- * channels a buffer is mapped after 2 ms and another thread is heard after 2 to 4, and beside one of immediates an addon that works
- * has no turn for seconds at times. Beside both they are heard after 0.1 ms.
- */
-async function pass(): Promise<void> {
-  const { setImmediate } = globalThis as { readonly setImmediate?: (then: () => void) => void };
-  const immediate = setImmediate && new Promise<void>((resolve) => setImmediate(resolve));
-  await Promise.all([turn(), immediate]);
-}
-
-/**
  * Awaits something that the device promised. An addon, as Dawn's, sees what the device has done in turns of the event loop;
- * that of Deno 2.9 leaves such an addon without a turn for seconds at times, so the loop is kept turning.
+ * that of Deno 2.9 leaves such an addon without a turn for seconds at times, so the loop is kept turning. Messages of a channel do
+ * that; beside immediates or timers it may sleep all the same. One channel for all turns: beside new ones the addon and other
+ * threads are heard after 2 ms, beside this one after 0.5 ms.
  *
  * @param from The device
  * @param promise What it promised
@@ -47,11 +38,19 @@ async function pass(): Promise<void> {
  */
 export async function turning<T>(from: Sourced, promise: Promise<T>): Promise<T> {
   if (denoVersion() === null || isDenos(from)) return await promise;
-  let open = true;
+  let open = true, heard = (): void => {};
   const close = (): void => {
     open = false;
   };
   promise.then(close, close);
-  while (open) await pass();
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => heard();
+  while (open) {
+    await new Promise<void>((resolve) => {
+      heard = resolve;
+      port2.postMessage(null);
+    });
+  }
+  port1.close();
   return await promise;
 }
