@@ -194,7 +194,7 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
       }
       return { exchanges, exchange };
     },
-    look: (own) => averageLook(ranks, own),
+    look: (own) => turning(gpu, averageLook(ranks, own)),
     destroy() {
       sums.destroy();
       later.destroy();
