@@ -8,6 +8,7 @@ import type { Arm, StudyPlan } from "./study_plan.ts";
 import type { Summary } from "./study_summary.ts";
 import { pairedDifference } from "./study_statistics.ts";
 import { isAccuracy } from "./study_table.ts";
+import { undisturbedSeconds } from "./study_times.ts";
 
 /** What became of a claim. */
 export interface Claim {
@@ -25,7 +26,7 @@ type Found = (task: string, arm: Arm) => Summary | undefined;
 /** Seconds of an arm over those of another one, less than 1 for a slower one. */
 function timesAsFast(slow: Summary | undefined, fast: Summary | undefined): number | null {
   if (slow === undefined || fast === undefined) return null;
-  return slow.median(({ seconds }) => seconds) / fast.median(({ seconds }) => seconds);
+  return slow.undisturbed / fast.undisturbed;
 }
 
 /** How much worse than full training still counts as kept: a point of accuracy, or this share of the loss. */
@@ -76,13 +77,12 @@ function overhead(found: Found, task: string): number | null {
   const [full, graded] = [found(task, "full"), found(task, "GradES")];
   if (full === undefined || graded === undefined) return null;
   // The second point of the curve is within the grace period.
-  const at = ({ median }: Summary): number => median(({ curve }) => curve[2]?.[0] ?? NaN);
-  const share = at(graded) / at(full) - 1;
+  const share = undisturbedSeconds(graded.lines, 2) / undisturbedSeconds(full.lines, 2) - 1;
   return Number.isFinite(share) ? share : null;
 }
 
 /**
- * Judges the claims by final runs alone.
+ * Judges the claims by final runs alone, of two seeds at least.
  *
  * @param plan The plan
  * @param summaries Of the study
@@ -90,7 +90,7 @@ function overhead(found: Found, task: string): number | null {
  */
 export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonly Summary[]): Claim[] {
   const found: Found = (task, arm) =>
-    summaries.find((one) => one.task.name === task && one.arm === arm && one.seeds > 0);
+    summaries.find((one) => one.task.name === task && one.arm === arm && one.seeds > 1);
   const whole = tasks.filter(({ rank }) => rank === null).map(({ name }) => name);
   const adapters = tasks.filter(({ rank }) => rank !== null).map(({ name }) => name);
   const speed = (names: readonly string[]) =>

@@ -81,8 +81,7 @@ export function progressLines(plan: StudyPlan, lines: readonly StudyLine[]): str
 function speedText(summaries: readonly Summary[], arm: string): string {
   const times = summaries.filter((one) => one.arm === arm).flatMap((own) => {
     const full = summaries.find((one) => one.arm === "full" && one.task === own.task);
-    const seconds = (one: Summary): number => one.median((line) => line.seconds);
-    return full === undefined ? [] : [seconds(full) / seconds(own)];
+    return full === undefined || own.seeds < 2 ? [] : [full.undisturbed / own.undisturbed];
   });
   if (times.length === 0) return "";
   const [least, most] = [Math.min(...times), Math.max(...times)];
@@ -104,6 +103,7 @@ function armTable(plan: StudyPlan, summaries: readonly Summary[]): string[] {
         listed(full.worse),
         none ? "" : listed(equal.better),
         none ? "" : listed(equal.worse),
+        none ? "" : listed(at((one) => one.atEqualUndisturbed).better),
         none ? "" : listed(at((one) => one.withoutChanges).better),
       ];
     },
@@ -111,11 +111,12 @@ function armTable(plan: StudyPlan, summaries: readonly Summary[]): string[] {
   return markdownTable(
     [
       "arm",
-      "times as fast as full",
+      "times as fast as full, undisturbed",
       "better than full at its end",
       "worse",
       "better than shorter training at equal time",
       "worse",
+      "better, undisturbed",
       "better if changes took no time",
     ],
     rows,

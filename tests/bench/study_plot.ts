@@ -8,6 +8,7 @@ import type { TopLevelSpec } from "vega-lite";
 import { compile } from "vega-lite";
 import { parse, View } from "vega";
 import { meanOf } from "./study_statistics.ts";
+import { undisturbedCurve } from "./study_times.ts";
 import type { Summary } from "./study_summary.ts";
 
 /** A point of a mean curve. */
@@ -22,14 +23,14 @@ interface Drawn {
 
 /** Means over runs, point by point, up to the number of points that all have. */
 function curveOf({ task, arm, lines }: Summary): Drawn[] {
-  const count = Math.min(...lines.map(({ curve }) => curve.length));
+  const count = Math.min(...lines.map(({ curve }) => curve.length)), undisturbed = undisturbedCurve(lines);
   return Array.from({ length: count }, (_, i) => {
     // The last point of each run is its end, however many came before.
-    const points = lines.map(({ curve }) => i === count - 1 ? curve.at(-1)! : curve[i]);
+    const at = i === count - 1 ? -1 : i, points = lines.map(({ curve }) => curve.at(at)!);
     return {
       task: task.name,
       arm,
-      seconds: Number(meanOf(points.map(([seconds]) => seconds)).toPrecision(4)),
+      seconds: Number(meanOf(lines.map((line) => undisturbed(line).at(at)!)).toPrecision(4)),
       quality: Number(meanOf(points.map((point) => point[3])).toPrecision(5)),
       end: i === count - 1,
     };
@@ -60,7 +61,7 @@ export async function drawStudy(summaries: readonly Summary[]): Promise<string> 
     },
   };
   const y = { field: "quality", type: "quantitative", scale: { zero: false }, title: null };
-  const x = { field: "seconds", type: "quantitative", title: "seconds of training" };
+  const x = { field: "seconds", type: "quantitative", title: "seconds of training, undisturbed" };
   const spec = {
     background: "white",
     padding: 8,

@@ -15,6 +15,7 @@ import { drawStudy } from "./study_plot.ts";
 import { between, partsOf } from "./study_report.ts";
 import { summarise, verdictOf } from "./study_summary.ts";
 import { studyTable } from "./study_table.ts";
+import { undisturbedCurve, undisturbedSeconds, wholeSeconds } from "./study_times.ts";
 
 const NAMES = ["instruction-full", "instruction-lora", "banking77-smollm2"];
 const SMALL: StudyPlan = { ...PLAN, tasks: PLAN.tasks.filter(({ name }) => NAMES.includes(name)) };
@@ -56,7 +57,7 @@ function madeUp({ task, arm, rate, seed, purpose }: PlannedRun): StudyLine {
       versions: { adapter: "H200" },
       date: "2026-11-29T00:00:00Z",
     },
-    curve: [[0, 0, 0, -5], [seconds / 4, 30, 1, -4], [seconds / 2, 60, 2, quality]],
+    curve: [[0, 0, 0, -5], [seconds / 4, 30, 1, -4], [seconds / 2, 60, 2, -4], [seconds, 120, 3, quality]],
   };
 }
 
@@ -113,6 +114,21 @@ Deno.test("summarise takes the tuned rate, pairs runs by seed, and compares at e
   assertAlmostEquals(Math.min(...own.map((d) => d.corrected)), 3 * Math.min(...own.map(({ p }) => p)), 1e-12);
 });
 
+Deno.test("a stall of one part of one run lengthens that run, and nothing of an undisturbed machine", () => {
+  const ends = [60, 60, 48],
+    run = (stall: number, i: number) => ({
+      seconds: ends[i] / 10 + stall,
+      curve: [[0, 0, 0, 0], [3 + stall, 30, 0, 0], [ends[i] / 10 + stall, ends[i], 0, 0]] as const,
+    });
+  const runs = [run(0, 0), run(0, 1), run(9, 2)];
+  assertAlmostEquals(wholeSeconds(runs), 6, 1e-12);
+  assertAlmostEquals(undisturbedSeconds(runs), 6, 1e-12);
+  const curve = undisturbedCurve(runs);
+  [0, 3, 4.8].forEach((seconds, i) => assertAlmostEquals(curve(runs[2])[i], seconds, 1e-12));
+  assertAlmostEquals(undisturbedSeconds(runs, 1), 3, 1e-12);
+  assertEquals(undisturbedSeconds([]), NaN);
+});
+
 Deno.test("an arm without a final run is shown by its best tuning run, and says nothing of differences", () => {
   const summaries = summarise(SMALL, TUNED);
   assert(
@@ -123,7 +139,7 @@ Deno.test("an arm without a final run is shown by its best tuning run, and says 
   assertEquals(summaries[0].lines[0].rate, TASK.rates[1]);
   assertMatch(
     studyTable(summaries)[2],
-    /^\| instruction-full, full \| 0\.00003 \| tuning \| 120 \| 3\.\d{4} \| {2}\| {2}\| 4\.00 \|/,
+    /^\| instruction-full, full \| 0\.00003 \| tuning \| 120 \| 3\.\d{4} \| {2}\| {2}\| {2}\| 4\.00 \|/,
   );
   const early = conclusionLines(SMALL, summaries).join("\n");
   assertMatch(early, /is not measured yet/);
@@ -178,7 +194,9 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
   const half = ALL.filter(({ task, purpose }) => purpose === "tune" || task !== TASK.name);
   assertEquals(claimsOf(SMALL, summarise(SMALL, half))[0].verdict, "confirmed so far");
   assertMatch(claims[0].measured, /^1\.60 to 1\.60 times, on 2 tasks$/);
-  const slow = ALL.map((line) => line.arm === "GradES" ? { ...line, seconds: 4.2 } : line);
+  const slow = ALL.map((line): StudyLine =>
+    line.arm === "GradES" ? { ...line, seconds: 4.2, curve: [[0, 0, 0, -5], [4.2, 120, 3, -3]] } : line
+  );
   assertEquals(claimsOf(SMALL, summarise(SMALL, slow))[0].verdict, "not confirmed");
   const weak = ALL.map((line) => line.arm === "auto" ? { ...line, quality: -3.3 } : line);
   assertMatch(

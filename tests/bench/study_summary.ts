@@ -24,6 +24,7 @@ import {
   medianOf,
   pairedDifference,
 } from "./study_statistics.ts";
+import { undisturbedSeconds, wholeSeconds } from "./study_times.ts";
 
 /** A difference to a counterpart, which took longer where the arm was faster than all that it could be compared with. */
 type Compared = Difference & { readonly slower?: true };
@@ -42,7 +43,11 @@ export interface Summary {
   /** Final runs; 0 where `lines` is the tuning run. */
   readonly seeds: number;
   readonly mean: (value: (line: StudyLine) => number) => number;
-  /** For times, which a single stall of the machine would distort. */
+  /** The median of its runs. */
+  readonly seconds: number;
+  /** Seconds of a machine that never stands still. */
+  readonly undisturbed: number;
+  /** For other times, which a single stall of the machine would distort. */
   readonly median: (value: (line: StudyLine) => number) => number;
   /** Quality above that of full training of the same seed. */
   readonly toFull: Corrected | null;
@@ -53,28 +58,36 @@ export interface Summary {
   readonly atEqualTime: Corrected | null;
   /** The same, with changes of the frozen set in no time, as in a run that is so long that they do not matter. */
   readonly withoutChanges: Corrected | null;
+  /** The same as at equal time, by the seconds of a machine that never stands still. */
+  readonly atEqualUndisturbed: Corrected | null;
 }
 
-/** The run of a seed, of each arm that has one, with the median time of the arm. */
-function ofSeed(arms: readonly (readonly StudyLine[])[], seed: number): StudyLine[] {
+/** Seconds of runs of one arm. */
+type Clock = (lines: readonly StudyLine[]) => number;
+
+/** The run of a seed, of each arm that has one, with the time of the arm. */
+function ofSeed(
+  arms: readonly (readonly StudyLine[])[],
+  { seed, clock }: { readonly seed: number; readonly clock: Clock },
+): StudyLine[] {
   return arms.flatMap((lines) => {
     const own = lines.find((line) => line.seed === seed);
-    return own === undefined ? [] : [{ ...own, seconds: medianOf(lines.map(({ seconds }) => seconds)) }];
+    return own === undefined ? [] : [{ ...own, seconds: clock(lines) }];
   });
 }
 
 /**
  * Quality of the best training without freezing that takes no longer, of one seed: a run with a schedule of its own, what lies on
  * the line between two of these at that time, or full training that was stopped by then. Which one is best is told by the
- * validation part, as a user would choose it. The time of an arm is the median of its seeds.
+ * validation part, as a user would choose it.
  */
 function shorterAt(
   { shorter, stopped }: Record<"shorter" | "stopped", readonly (readonly StudyLine[])[]>,
-  { seed, seconds }: { readonly seed: number; readonly seconds: number },
+  { seed, seconds, clock }: { readonly seed: number; readonly seconds: number; readonly clock: Clock },
 ): number | null {
-  const runs = ofSeed(shorter, seed);
+  const runs = ofSeed(shorter, { seed, clock });
   if (runs.length < SHORTER.length) return null;
-  const stops = ofSeed(stopped, seed), full = runs.filter(({ arm }) => arm === "full");
+  const stops = ofSeed(stopped, { seed, clock }), full = runs.filter(({ arm }) => arm === "full");
   const between = [runs, stops.length === 0 ? [] : [...stops, ...full]].flatMap((lines) => {
     const at = (value: (line: StudyLine) => number): number | null =>
       interpolated(lines.map((line) => [line.seconds, value(line)]), seconds);
@@ -99,8 +112,8 @@ function differenceOf(
   return found.length < lines.length ? null : pairedDifference(found);
 }
 
-type Kind = "toFull" | "atEqualTime" | "withoutChanges";
-const KINDS: readonly Kind[] = ["toFull", "atEqualTime", "withoutChanges"];
+const KINDS = ["toFull", "atEqualTime", "withoutChanges", "atEqualUndisturbed"] as const;
+type Kind = typeof KINDS[number];
 type Raw = Omit<Summary, Kind> & { readonly [K in Kind]: Compared | null };
 
 function rawOf({ plan, lines, task, arm }: {
@@ -127,11 +140,12 @@ function rawOf({ plan, lines, task, arm }: {
   const fulls = of("full");
   // A stop is compared with schedules that end, not with itself.
   const others = { shorter: SHORTER.map(of), stopped: STOPPED.includes(arm) ? [] : STOPPED.map(of) };
-  const fastest = Math.min(...SHORTER.map((name) => medianOf(of(name).map(({ seconds }) => seconds))));
-  const equal = (value: (line: StudyLine) => number): Compared | null => {
+  const changes = medianOf(final.map(({ changing }) => changing));
+  const equal = (clock: Clock, less = 0): Compared | null => {
     if (SHORTER.includes(arm)) return null;
-    const own = medianOf(final.map(value)), slower = own < fastest, seconds = Math.max(own, fastest);
-    const found = differenceOf(final, ({ seed }) => shorterAt(others, { seed, seconds }));
+    const fastest = Math.min(...SHORTER.map((name) => clock(of(name))));
+    const own = clock(final) - less, slower = own < fastest, seconds = Math.max(own, fastest);
+    const found = differenceOf(final, ({ seed }) => shorterAt(others, { seed, seconds, clock }));
     return found === null || !slower ? found : { ...found, slower };
   };
   return {
@@ -140,13 +154,16 @@ function rawOf({ plan, lines, task, arm }: {
     rate,
     lines: own,
     seeds: final.length,
+    seconds: wholeSeconds(own),
+    undisturbed: undisturbedSeconds(own),
     mean: (value) => meanOf(own.map(value)),
     median: (value) => medianOf(own.map(value)),
     toFull: arm === "full"
       ? null
       : differenceOf(final, ({ seed }) => fulls.find((line) => line.seed === seed)?.quality ?? null),
-    atEqualTime: equal(({ seconds }) => seconds),
-    withoutChanges: equal(({ seconds, changing }) => seconds - changing),
+    atEqualTime: equal(wholeSeconds),
+    withoutChanges: equal(wholeSeconds, changes),
+    atEqualUndisturbed: equal(undisturbedSeconds),
   };
 }
 
@@ -182,6 +199,7 @@ export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary
     toFull: withHolm(one.toFull),
     atEqualTime: withHolm(one.atEqualTime),
     withoutChanges: withHolm(one.withoutChanges),
+    atEqualUndisturbed: withHolm(one.atEqualUndisturbed),
   }));
 }
 
