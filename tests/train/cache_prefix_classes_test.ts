@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamW, classLoss, defineTraining, type Loss, openGpu, tensor, type TensorTree } from "@firn/train";
 import { newModel } from "@firn/train/hub";
+import type { BertParams } from "@firn/train/models";
 import { bitsOf } from "./tiny.ts";
 
 const gpu = await openGpu();
@@ -81,3 +82,30 @@ for (const [name, { bottom, source }] of Object.entries(MODELS)) {
     assert(cached.flops[2] < 0.85 * plain.flops[2], `${cached.flops} of ${plain.flops}`);
   });
 }
+
+Deno.test("cachePrefix keeps the bottom of a classifier, whose labels are counted before it by parts that all samples share", async () => {
+  const source = {
+    model_type: "bert",
+    architectures: ["BertForSequenceClassification"],
+    ...{ hidden_size: 64, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 },
+    ...{ vocab_size: 64, max_position_embeddings: 32, type_vocab_size: 1, pad_token_id: 0 },
+    id2label: { 0: "a", 1: "b" },
+  };
+  const classifier = await newModel<BertParams>(gpu, { source, seed: 1 }), shape = [8, 32];
+  const batch = {
+    inputIds: tensor(Int32Array.from({ length: 256 }, (_, i) => 1 + i % 63), shape),
+    attentionMask: tensor(new Int32Array(256).fill(1), shape),
+    labels: tensor(Int32Array.from({ length: 8 }, (_, i) => i % 2)),
+  };
+  using training = defineTraining(gpu, classLoss(classifier, { dropout: 0 }), {
+    optimizer: adamW({ learningRate: 0.01 }),
+    trainable: (path) => !/embeddings|\.0\./.test(path),
+    steps: 2,
+    lookEvery: 1,
+    cachePrefix: true,
+  });
+  const first = await training.next(await training.init(classifier.params), batch),
+    { launches } = first.cost!;
+  const second = await training.next(first, batch);
+  assertEquals([training.prefix()!.samples, second.cost!.launches < launches], [8, true]);
+});

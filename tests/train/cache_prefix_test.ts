@@ -2,7 +2,6 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import {
   adamW,
   type CachedPrefix,
-  classLoss,
   defineTraining,
   dropout,
   type FreezePolicy,
@@ -25,7 +24,7 @@ import { gelu } from "@firn/train/ops";
 import { newModel } from "@firn/train/hub";
 import { tokenWindows } from "@firn/train/data";
 import { closePrefix, gradES } from "@firn/train/policies";
-import type { BertParams, LlamaParams, TokenBatch } from "@firn/train/models";
+import type { LlamaParams, TokenBatch } from "@firn/train/models";
 import { bitsOf, llamaSource, type Mlp, newMlp, type Pairs, pairs, scheduled } from "./tiny.ts";
 
 const gpu = await openGpu();
@@ -333,33 +332,6 @@ const error = (h: Tensor, { top, y }: { readonly top: Tensor; readonly y: Tensor
 Deno.test("cachePrefix works with what is not trainable, from the first step on", async () => {
   const { launches, prefix } = await trainTop((p, { x, y }) => error(bottom(p, x), { top: p.top.weight, y }));
   assertEquals([launches[1] === launches[0], launches[2] < launches[0], prefix!.samples], [true, true, 8]);
-});
-
-Deno.test("cachePrefix keeps the bottom of a classifier, whose labels are counted before it by parts that all samples share", async () => {
-  const source = {
-    model_type: "bert",
-    architectures: ["BertForSequenceClassification"],
-    ...{ hidden_size: 64, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 },
-    ...{ vocab_size: 64, max_position_embeddings: 32, type_vocab_size: 1, pad_token_id: 0 },
-    id2label: { 0: "a", 1: "b" },
-  };
-  const classifier = await newModel<BertParams>(gpu, { source, seed: 1 }), shape = [8, 32];
-  const batch = {
-    inputIds: tensor(Int32Array.from({ length: 256 }, (_, i) => 1 + i % 63), shape),
-    attentionMask: tensor(new Int32Array(256).fill(1), shape),
-    labels: tensor(Int32Array.from({ length: 8 }, (_, i) => i % 2)),
-  };
-  using training = defineTraining(gpu, classLoss(classifier, { dropout: 0 }), {
-    optimizer: adamW({ learningRate: 0.01 }),
-    trainable: (path) => !/embeddings|\.0\./.test(path),
-    steps: 2,
-    lookEvery: 1,
-    cachePrefix: true,
-  });
-  const first = await training.next(await training.init(classifier.params), batch),
-    { launches } = first.cost!;
-  const second = await training.next(first, batch);
-  assertEquals([training.prefix()!.samples, second.cost!.launches < launches], [8, true]);
 });
 
 Deno.test("cachePrefix keeps nothing of a bottom that mixes samples, and names the operation", async () => {
