@@ -139,10 +139,21 @@ export function isAlias(node: Tensor): boolean {
  */
 export function isPlainData(value: unknown): boolean {
   if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") return false;
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return true;
+  if (typeof value !== "object" || value === null) return true;
+  if (ArrayBuffer.isView(value)) return !(value instanceof DataView);
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== null && prototype !== Object.prototype && !Array.isArray(value)) return false;
   return Object.values(value).every(isPlainData);
+}
+
+/** Plain data as text, equal for equal data alone. JSON has one text for infinities and NaN, and one for both zeros. */
+export function plainText(value: unknown): string {
+  if (Object.is(value, -0)) return "-0";
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value !== "object" || value === null) return `${value}`;
+  let text = ArrayBuffer.isView(value) ? `${value.constructor.name}{` : Array.isArray(value) ? "[" : "{";
+  for (const [name, item] of Object.entries(value)) text += `${name}:${plainText(item)},`;
+  return `${text}}`;
 }
 
 /** Whether the planner can lower a node as it is, without its definition. */

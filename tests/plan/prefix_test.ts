@@ -103,16 +103,16 @@ Deno.test("samePrefix is false where a kernel, a leaf or a constant differs", ()
 });
 
 /** Two ops of one name and one shape, of which a plan reads the result both below and above the frozen bottom. */
-const [plainOp, otherOp] = ["1", "2"].map((factor): Op<null> => ({
+const [plainOp, otherOp] = ["1", "2"].map((factor): Op<number> => ({
   name: "own",
   infer: ([{ shape }]) => [{ shape, dtype: "f32" }],
   kernel: () => ({ kernel: { name: "own", code: `// times ${factor}`, grid: [1, 1, 1], flops: 0 } }),
 }));
 
-Deno.test("samePrefix is false where another op of the same name makes what the prefix reads", () => {
-  const planWith = (op: Op<null>): Plan => {
+Deno.test("samePrefix is false where another op of the same name, or with another number, makes what the prefix reads", () => {
+  const planWith = (op: Op<number>, attrs = 0): Plan => {
     const x = weight("batch.x", [ROWS, 4]), top = weight("top", [4, 4]);
-    const made = apply(op, [weight("bottom", [4, 4])], null);
+    const made = apply(op, [weight("bottom", [4, 4])], attrs);
     const y = matmul(matmul(matmul(x, made), top), made);
     const root = subtract(top, grad(mean(multiply(y, y)), [top])[0]);
     const kindOf = (path: string) => path === "top" ? null : path.startsWith("batch.") ? "batch" : "fixed";
@@ -121,4 +121,9 @@ Deno.test("samePrefix is false where another op of the same name makes what the 
   assertEquals((planWith(plainOp).prefix as Prefix).given.size, 1);
   assert(samePrefix(planWith(plainOp), planWith(plainOp)));
   assert(!samePrefix(planWith(plainOp), planWith(otherOp)));
+  // JSON has one text for both.
+  assert(samePrefix(planWith(plainOp, NaN), planWith(plainOp, NaN)));
+  for (const [a, b] of [[NaN, Infinity], [0, -0]]) {
+    assert(!samePrefix(planWith(plainOp, a), planWith(plainOp, b)));
+  }
 });

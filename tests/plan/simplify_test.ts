@@ -15,8 +15,10 @@ import {
 } from "@firn/train/ops";
 import { constant } from "../../core/plan/predicates.ts";
 import { topological } from "../../core/graph.ts";
+import { apply, type Op } from "../../core/tensor.ts";
 import { simplify } from "../../core/plan/rewrite/simplify.ts";
 
+const NONE = { name: "none", code: "", grid: [1, 1, 1], flops: 0 } as const;
 const vector = (path: string): Tensor => leaf(path, { shape: [4], dtype: "f32" });
 const one = (root: Tensor): Tensor => simplify([root])[0];
 
@@ -43,6 +45,25 @@ Deno.test("simplify keeps nodes that differ in inputs, attributes or shape", () 
     const [first, second] = simplify(pair);
     assert(first !== second);
   }
+});
+
+Deno.test("simplify keeps nodes apart whose attributes are arrays of numbers that JSON does not tell apart", () => {
+  const op: Op<unknown> = { name: "table", infer: ([x]) => [x], kernel: () => ({ kernel: NONE }) };
+  const made = (attrs: unknown): Tensor => apply(op, [vector("x")], attrs);
+  const kinds: readonly (readonly [unknown, unknown])[] = [
+    [Float32Array.of(NaN), Float32Array.of(Infinity)],
+    [Float32Array.of(0), Float32Array.of(-0)],
+    [Float32Array.of(1), Int32Array.of(1)],
+    [BigInt64Array.of(1n), BigInt64Array.of(2n)],
+    [new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
+    [{ a: null }, { a: NaN }],
+  ];
+  for (const [a, b] of kinds) {
+    const [first, second] = simplify([made(a), made(b)]);
+    assert(first !== second);
+  }
+  const [first, second] = simplify([made(Float32Array.of(NaN)), made(Float32Array.of(NaN))]);
+  assert(first === second);
 });
 
 Deno.test("simplify merges host tensors over the same array, and no others", () => {

@@ -8,7 +8,7 @@ import { type HostData, isHost } from "../../sources.ts";
 import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { copiedLeaf, isKeptCopy } from "../kept_copy.ts";
-import { dataOf, isLeaf, isPlainData, isSameOp, pathOf } from "../predicates.ts";
+import { dataOf, isLeaf, isPlainData, isSameOp, pathOf, plainText } from "../predicates.ts";
 import { offsetOf } from "../rows.ts";
 import type { Plan, Prefix, Source } from "../types.ts";
 
@@ -49,7 +49,7 @@ function sameValue(a: Tensor | undefined, b: Tensor | undefined): boolean {
   if (isLeaf(a) && isLeaf(b)) return sameLeaf(a, b);
   if (isHost(a) && isHost(b)) return sameShape(a.shape, b.shape) && sameBytes(dataOf(a), dataOf(b));
   return isSameOp(a, b) && sameShape(a.shape, b.shape) &&
-    isPlainData(a.attrs) && JSON.stringify(a.attrs) === JSON.stringify(b.attrs) &&
+    isPlainData(a.attrs) && plainText(a.attrs) === plainText(b.attrs) &&
     a.inputs.length === b.inputs.length && a.inputs.every((input, i) => sameValue(input, b.inputs[i]));
 }
 

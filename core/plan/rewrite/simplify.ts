@@ -23,6 +23,7 @@ import {
   isSameOp,
   isSource,
   isStepScalar,
+  plainText,
 } from "../predicates.ts";
 
 /**
@@ -67,19 +68,8 @@ function nodeKeys(): (node: Tensor) => string | null {
     if (!isPlainData(attrs)) return null;
     let key = `${id(op)} ${shape}`;
     for (const input of inputs) key += ` ${id(input)}`;
-    return attrs === null ? key : key + textOf(attrs);
+    return attrs === null ? key : key + plainText(attrs);
   };
-}
-
-/** Plain data as text that is equal for equal data alone. */
-function textOf(value: unknown): string {
-  if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) {
-    return JSON.stringify(value) ?? "undefined";
-  }
-  let text = Array.isArray(value) ? "[" : "{";
-  for (const [name, item] of Object.entries(value)) text += `${name}:${textOf(item)},`;
-  return `${text}}`;
 }
 
 /** What a node equals, given that its inputs are simple already; null where the rule does not apply. */
