@@ -91,7 +91,7 @@ export function prefixCopier(gpu: Gpu): PrefixCopier {
 
   /** A table for so many groups of so many samples. */
   function tableFor(groups: number, samples: number): Table {
-    const stride = ALIGNED * Math.ceil((1 + 2 * samples) / ALIGNED), bytes = 4 * stride * groups;
+    const stride = ALIGNED * Math.ceil((2 + 2 * samples) / ALIGNED), bytes = 4 * stride * groups;
     if (table !== null && table.stride === stride && table.buffer.size >= bytes) return table;
     clear();
     const buffer = createBuffer(gpu, { label: "rows of a prefix", bytes });
@@ -105,8 +105,8 @@ export function prefixCopier(gpu: Gpu): PrefixCopier {
       known = bound.get(recording) ?? new Map<string, BoundKernel>();
     bound.set(recording, known);
     const kernels = groups.map(({ index, from, to, words: size, places }) => {
-      words.set([size, ...places], index * stride);
-      const kernel = copyRows({ words: size, rows: places.length / 2 }), key = `${index} ${load}`;
+      const rows = places.length / 2, kernel = copyRows({ words: size, rows }), key = `${index} ${load}`;
+      words.set([size, rows, ...places], index * stride);
       const resources = [
         { buffer: from },
         { buffer, offset: 4 * index * stride, size: 4 * stride },
