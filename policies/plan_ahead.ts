@@ -50,6 +50,9 @@ export function planAhead(policy: FreezePolicy, { after }: PlanAheadOptions = {}
     init: (components, run) => ({
       inner: policy.init(components, run),
       after: after ?? run.lookEvery ?? 1,
+      lookEvery: run.lookEvery ?? 1,
+      /** The last step that was seen. */
+      step: 0 as number,
       frozen: {} as FrozenReasons,
       coming: [] as readonly Coming[],
     }),
@@ -62,12 +65,16 @@ export function planAhead(policy: FreezePolicy, { after }: PlanAheadOptions = {}
       return {
         ...state,
         inner,
+        step,
         frozen: due?.frozen ?? state.frozen,
         coming: due === undefined ? all : all.filter((coming) => coming.due > step),
       };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
-    coming: ({ coming, frozen }) => Object.keys(coming.at(-1)?.frozen ?? frozen),
+    coming({ coming, frozen, step, lookEvery }) {
+      const next = coming.findLast(({ due }) => due <= step + lookEvery);
+      return Object.keys(next?.frozen ?? frozen);
+    },
     stopped: policy.stopped &&
       (({ inner }, frozen) => policy.stopped!(inner, [...new Set([...frozen, ...policy.frozen(inner)])])),
     reason: ({ frozen }, path) => frozen[path],
