@@ -193,6 +193,13 @@ function lossApart(own: readonly number[], other: readonly number[]): string {
   return Math.max(...own.map((loss, i) => Math.abs(loss - other[i]) / Math.abs(other[i]))).toExponential(1);
 }
 
+/** The share of an exchange by which steps do not become longer than those of one GPU. */
+function hiddenOf({ job: { every }, ms, exchange }: Measured, alone: Measured | undefined): string {
+  if (exchange === null || alone === undefined) return "";
+  const longer = (ms - alone.ms) * (every ?? 1);
+  return `${Math.min(100, Math.max(0, Math.round(100 * (1 - longer / exchange.ms))))} %`;
+}
+
 /**
  * A row of the table, of what is known so far.
  *
@@ -219,7 +226,7 @@ export function rowOf(seen: Measured, all: readonly Measured[]): string {
     bytes === null ? "" : (bytes / 1e6).toFixed(1),
     exchange === null ? "" : exchange.ms.toFixed(1),
     exchange === null ? "" : exchange.waitedMs.toFixed(1),
-    exchange === null ? "" : `${Math.max(0, Math.round(100 * (1 - exchange.waitedMs / exchange.ms)))} %`,
+    hiddenOf(seen, alone),
     stages === undefined ? "" : [stages.read, stages.sum, stages.write].map((n) => n.toFixed(1)).join(", "),
     comparesLoss(job) ? lossApart(seen.losses, total?.losses ?? []) : "",
     job.every === null ? rate(twin) : "",

@@ -53,7 +53,7 @@ Deno.test("a row compares a job with the same steps on one GPU, PyTorch, and the
   });
   assertEquals(
     rowOf(two, [two]),
-    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 |  | 50.0 | 500.0 | 40.0 | 30.0 | 25 % | 9.0, 20.0, 5.0 |  |  |  |",
+    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 |  | 50.0 | 500.0 | 40.0 | 30.0 |  | 9.0, 20.0, 5.0 |  |  |  |",
   );
   const all = [
     ...[
@@ -65,12 +65,15 @@ Deno.test("a row compares a job with the same steps on one GPU, PyTorch, and the
   ];
   assertEquals(
     rowOf(two, all),
-    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 | 1.60 | 50.0 | 500.0 | 40.0 | 30.0 | 25 % | 9.0, 20.0, 5.0 | 1.0e-3 | 819200 | 2.00 |",
+    "| gpt2-124m, f16, B 8 T 1024, gradients | 2 | 327680 | 1.60 | 50.0 | 500.0 | 40.0 | 30.0 | 75 % | 9.0, 20.0, 5.0 | 1.0e-3 | 819200 | 2.00 |",
   );
-  const parameters = seen({ ...PLAIN, every: 20, delay: 4 }, 2, 41);
+  // Steps are longer by 10 of the 40 ms; by 20 ms every 20 steps.
+  const parameters = seen({ ...PLAIN, every: 20, delay: 4 }, 2, 41, {
+    exchange: { ms: 50, waitedMs: 1, stages: { read: 0, sum: 49, write: 1 } },
+  });
   assertEquals(
     rowOf(parameters, all),
-    "| gpt2-124m, f16, B 8 T 1024, parameters every 20, 4 late | 2 | 399610 | 1.95 | 41.0 |  |  |  |  |  |  |  |  |",
+    "| gpt2-124m, f16, B 8 T 1024, parameters every 20, 4 late | 2 | 399610 | 1.95 | 41.0 |  | 50.0 | 1.0 | 60 % | 0.0, 49.0, 1.0 |  |  |  |",
   );
   assertEquals(HEAD[0].split("|").length, rowOf(two, all).split("|").length);
   // Pairs of LoRA have one way in PyTorch, whatever the precision here.
