@@ -70,7 +70,7 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
   return {
     async stage(of) {
       await drop();
-      const buckets = bucketsOf(of, { whole: true }), size = stagingOf(buckets, { most: Infinity });
+      const buckets = bucketsOf(of, { whole: true }), size = stagingOf(gpu, buckets, { whole: true });
       if (slots.length !== size.count || slots[0]?.staging.buffer.size !== size.bytes) {
         slots.forEach(freeSlot);
         slots = newSlots(gpu, size);

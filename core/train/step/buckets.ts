@@ -15,8 +15,12 @@ import type { Path } from "../../tree.ts";
 const LARGEST = 2 ** 25, LEAST = 2 ** 18, COUNT = 8;
 /** Bytes of a bucket at most where there is time: the fewer there are, the less the host has to do. */
 const WHOLE = 2 ** 29;
-/** Buckets that are on their way at a time: one is read, one is summed, and the device fills the next. */
-export const IN_FLIGHT = 4;
+/**
+ * Buckets that are on their way at a time. Where other work may wait for the device while a buffer is mapped, the whole backward pass
+ * of a model of 100 M is submitted at once, so that neither the device nor the ranks wait for each other's pace; elsewhere one is read,
+ * one is summed, and the device fills the next.
+ */
+export const IN_FLIGHT = { queued: 16, other: 4 } as const;
 /** Any device can bind a buffer from a multiple of this on. */
 const ALIGNMENT = 256;
 
@@ -85,14 +89,17 @@ export function bucketsOf<T extends { readonly bytes: number }>(
 /**
  * The buffers through which buckets go to the host and back.
  *
+ * @param gpu The device
  * @param buckets Pieces of each
- * @param options `most`: how many there are at most; as many as are on their way at a time when absent
+ * @param options `whole`: whether each bucket has one of its own, not only those on their way; false when absent
  * @returns How many there are, and the bytes of each
  */
 export function stagingOf(
+  gpu: Gpu,
   buckets: readonly (readonly Pick<Piece<unknown>, "bytes">[])[],
-  { most = IN_FLIGHT }: { readonly most?: number } = {},
+  { whole = false }: { readonly whole?: boolean } = {},
 ): { readonly count: number; readonly bytes: number } {
+  const most = whole ? Infinity : IN_FLIGHT[staysQueued(gpu) ? "queued" : "other"];
   return { count: Math.min(most, buckets.length), bytes: Math.max(0, ...buckets.map(totalBytes)) };
 }
 
@@ -109,7 +116,7 @@ export function exchangeBytes(
   sums: readonly { readonly bytes: number }[],
   { whole = false }: { readonly whole?: boolean } = {},
 ): number {
-  const { count, bytes } = stagingOf(bucketsOf(sums, { whole }), whole ? { most: Infinity } : {});
+  const { count, bytes } = stagingOf(gpu, bucketsOf(sums, { whole }), { whole });
   return (staysQueued(gpu) ? 2 : 1) * count * bytes;
 }
 

@@ -75,7 +75,7 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
     },
     async sum(sums, { after } = {}) {
       const buckets = bucketsOf(sums);
-      await makeRoom(held, stagingOf(buckets));
+      await makeRoom(held, stagingOf(gpu, buckets));
       try {
         return await exchangeAll(held, { buckets, after });
       } catch (error) {
@@ -88,13 +88,13 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
   };
 }
 
-/** Makes slots, where there are others. */
+/** Makes slots, where there are fewer or smaller ones: they take the driver long. */
 async function makeRoom(
   held: Held,
   size: { readonly count: number; readonly bytes: number },
 ): Promise<void> {
   const { gpu } = held;
-  if (held.slots.length === size.count && held.slots[0]?.staging.buffer.size === size.bytes) return;
+  if (held.slots.length >= size.count && (held.slots[0]?.staging.buffer.size ?? 0) >= size.bytes) return;
   free(held);
   held.slots = newSlots(gpu, size);
   await checkAllocations(gpu);
