@@ -29,7 +29,7 @@ export const EXCHANGE_FLAGS: {
   "exchange-every": whole(`steps between averages of parameters; ${EVERY} when absent`, null),
   "exchange-delay": whole(
     "steps that are taken while parameters are on their way, fewer than --exchange-every, so that no rank waits; where a policy looks, " +
-      "all wait",
+      "and for --evaluate-every, all wait",
     0,
     0,
   ),
@@ -56,14 +56,19 @@ export function isAveraged({ exchange }: Averaging): boolean {
 }
 
 /** The option `exchange` of a training. */
-export function exchangeOf(flags: ExchangeFlags): TrainingOptions["exchange"] {
+export function exchangeOf(
+  flags: ExchangeFlags & Pick<Beside, "evaluate-every">,
+): TrainingOptions["exchange"] {
   if (!isAveraged(flags)) return { of: "gradients" };
   const { wire, "outer-lr": learningRate, "outer-momentum": momentum, "exchange-delay": delay } = flags;
+  // What an evaluation finds decides what is kept, and when training ends: on all ranks alike.
+  const judged = delay > 0 ? flags["evaluate-every"] ?? null : null;
   const isMean = learningRate === 1 && momentum === 0;
   return averageParameters({
     every: everyOf(flags),
     wire,
     delay,
+    ...judged !== null && { meetEvery: judged },
     ...!isMean && { outer: sgd({ learningRate, momentum, nesterov: momentum > 0 }) },
   });
 }

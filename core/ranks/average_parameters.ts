@@ -54,14 +54,19 @@ export interface AverageOptions {
   /**
    * Steps that ranks take while parameters are on their way, fewer than `every`; 0 when absent. They then wait for nobody: parameters
    * are copied after a step, and so many steps later each rank adds to its own what the mean of all copies is more than its own copy,
-   * or with `outer` what the outer step makes of it. Between averages ranks then differ by a few steps. Before a policy decides,
-   * before a validation and at the end, ranks wait, and have the same parameters. It takes one copy of the parameters more on the
+   * or with `outer` what the outer step makes of it. Ranks then never have the same parameters, but where they wait: before a policy
+   * decides, before a validation, after each `meetEvery` steps, and at the end. It takes one copy of the parameters more on the
    * device and in each checkpoint, and memory of the host for all of them, there and back. With `wire` `"f32"` only.
    *
    * Source: Douillard et al., "Streaming DiLoCo with overlapping communication", arXiv 2501.18512, section 2.3, where a mean of both,
    * not the difference, is taken.
    */
   readonly delay?: number;
+  /**
+   * Steps after which ranks wait and have the same parameters, whatever `every` and `delay` are; never when absent. A program that
+   * decides by what it measures of the parameters itself, as by an `evaluator`, must do so after such a step: ranks then decide alike.
+   */
+  readonly meetEvery?: number;
 }
 
 /** How values may be sent. */
@@ -92,8 +97,12 @@ const WIRES: readonly Wire[] = ["f32", "bf16", "int8"];
  * ```
  */
 export function averageParameters(options: AverageOptions): ParameterExchange {
-  checkOptions("averageParameters", options, "its argument must be a record of every, outer, wire and delay");
-  const { every, outer = null, wire = "f32", delay = 0 } = options;
+  checkOptions(
+    "averageParameters",
+    options,
+    "its argument must be a record of every, outer, wire, delay and meetEvery",
+  );
+  const { every, outer = null, wire = "f32", delay = 0, meetEvery = null } = options;
   if (!(Number.isSafeInteger(every) && every >= 1)) {
     refuse("averageParameters", '"every" must be a whole number of steps above 0', every);
   }
@@ -104,6 +113,9 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
   if (!(Number.isSafeInteger(delay) && delay >= 0 && delay < every)) {
     refuse("averageParameters", '"delay" must be a whole number of steps from 0, fewer than "every"', delay);
   }
+  if (meetEvery !== null && !(Number.isSafeInteger(meetEvery) && meetEvery >= 1)) {
+    refuse("averageParameters", '"meetEvery" must be a whole number of steps above 0', meetEvery);
+  }
   if (delay > 0 && wire !== "f32") {
     refuse("averageParameters", '"delay" goes with "wire" "f32", which sends parameters, not changes', wire);
   }
@@ -113,6 +125,7 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
     outer,
     wire,
     delay,
+    meetEvery,
     open(gpu, { ranks, optimizer: { name, evaluated } }) {
       if (ranks === null) {
         throw new InputError(
@@ -129,19 +142,21 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
           `Cannot exchange parameters as "${name}" averages the weights of one rank: exchange gradients, or take another optimizer`,
         );
       }
-      return openExchange(gpu, { ranks, every, outer, wire, delay });
+      return openExchange(gpu, { ranks, every, outer, wire, delay, meetEvery });
     },
   };
 }
 
 /** What {@link openExchange} needs. */
-type Opening = Pick<ParameterExchange, "every" | "outer" | "wire" | "delay"> & { readonly ranks: Ranks };
+type Opening = Pick<ParameterExchange, "every" | "outer" | "wire" | "delay" | "meetEvery"> & {
+  readonly ranks: Ranks;
+};
 
 /** A step without an exchange. */
 const NO_TIME: ExchangeTime = { ms: 0, waitedMs: 0 };
 
 function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
-  const { ranks, every, outer, wire, delay } = opening, { size } = ranks;
+  const { ranks, every, outer, wire, delay, meetEvery } = opening, { size } = ranks;
   const codes = wire === "f32" ? null : wire,
     sums = gradientExchange(gpu, ranks),
     step = outerStep(gpu, { outer, summed: codes === null ? size : 1 });
@@ -173,13 +188,14 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
       return rebuild(roots, (node) => isDrawNumber(node) ? own : node);
     },
     async after(taken) {
-      const { step: at, leaves } = taken, isMet = taken.judged || taken.last;
+      const { step: at, leaves } = taken,
+        isMet = taken.judged || taken.last || (meetEvery !== null && at % meetEvery === 0);
       const params = new Map(taken.active.map((path) => [path, taken.params.get(path)!]));
       let exchanges = taken.exchanges ?? { count: 0, step: 0, ranks: size }, exchange = NO_TIME;
       const next = (): OuterState => ({ count: exchanges.count + 1, params, leaves });
       const { sent } = exchanges, isDue = sent !== undefined && (at - sent >= delay || isMet);
       if (sent !== undefined && (isDue || at - sent >= Math.ceil(delay / 2))) {
-        await delayed.begin({ params, leaves }, () => agreedOn(sums, taken));
+        await delayed.begin({ params, leaves, sent }, () => agreedOn(sums, taken));
       }
       if (isDue) {
         exchange = await delayed.end(next());
@@ -189,7 +205,7 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
         exchange = bothOf(exchange, await averageNow(taken, next()));
         exchanges = { count: exchanges.count + 1, step: at, ranks: size };
       } else if (at % every === 0) {
-        await delayed.send({ params, leaves });
+        await delayed.send({ params, leaves, sent: at });
         exchanges = { ...exchanges, sent: at };
       }
       return { exchanges, exchange };
@@ -205,9 +221,10 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
 }
 
 /** All settings. */
-function nameOf({ ranks, every, outer, wire, delay }: Opening): string {
-  const late = delay > 0 ? `, ${delay} late` : "";
-  return `parameters every ${every} steps${late}, ${wire}, outer ${
+function nameOf({ ranks, every, outer, wire, delay, meetEvery }: Opening): string {
+  const late = delay > 0 ? `, ${delay} late` : "",
+    meets = meetEvery === null ? "" : `, all equal every ${meetEvery}`;
+  return `parameters every ${every} steps${late}${meets}, ${wire}, outer ${
     outer?.name ?? "mean"
   }, ${ranks.size} ranks`;
 }

@@ -37,8 +37,8 @@ export interface DelayedAverage {
   end(state: OuterState): Promise<ExchangeTime>;
 }
 
-/** Parameters, and what belongs to them. */
-type Parameters = Omit<OuterState, "count">;
+/** Parameters, what belongs to them, and the step after which they were copied. */
+type Parameters = Omit<OuterState, "count"> & { readonly sent: number };
 
 /**
  * Makes what takes averages that come later.
@@ -52,20 +52,20 @@ export function delayedAverage(
   { sums, step }: { readonly sums: DelayedSums; readonly step: OuterStep },
 ): DelayedAverage {
   return {
-    async send({ params, leaves }) {
+    async send({ params, leaves, sent: step }) {
       const sent = sentOf(params, leaves), from = [...params.values()].map((t) => storageOf(t).buffer);
       submit(
         gpu,
         (encoder) =>
           sent.forEach(({ buffer, bytes }, i) => encoder.copyBufferToBuffer(from[i], 0, buffer, 0, bytes)),
       );
-      await sums.stage(sent);
+      await sums.stage(sent, step);
     },
-    async begin({ params, leaves }, agree) {
-      const sent = sentOf(params, leaves), isStaged = sums.has(sent);
+    async begin({ params, leaves, sent: step }, agree) {
+      const sent = sentOf(params, leaves), isStaged = sums.has(sent, step);
       if (isStaged && sums.begun) return;
-      // After a resume, and in another run, the host does not have it.
-      if (!isStaged) await sums.stage(sent);
+      // After a resume, in another run, and after a run went back, the host does not have it.
+      if (!isStaged) await sums.stage(sent, step);
       await sums.begin(agree());
     },
     async end(state) {

@@ -7,6 +7,7 @@
 import type { Gpu } from "../runtime/device.ts";
 import { checkAllocations } from "../runtime/buffers.ts";
 import { staysQueued } from "../runtime/readback.ts";
+import { worksIn } from "../runtime/shared_memory.ts";
 import { turning } from "../runtime/turns.ts";
 import type { ExchangeTime, Summed } from "../train/parameter_exchange.ts";
 import type { Ranks } from "../train/ranks.ts";
@@ -24,10 +25,10 @@ import {
 
 /** Adds up values over the ranks in three steps, between which the caller does other work. */
 export interface DelayedSums {
-  /** Copies values to memory of the host, once the device has come so far. What was copied before is dropped. */
-  stage(of: readonly Summed[]): Promise<void>;
-  /** Whether the copies are those of some buffers. */
-  has(of: readonly Summed[]): boolean;
+  /** Copies values of a step to memory of the host, once the device has come so far. What was copied before is dropped. */
+  stage(of: readonly Summed[], step: number): Promise<void>;
+  /** Whether the copies are those of some buffers after a step: a run may have gone back to one before. */
+  has(of: readonly Summed[], step: number): boolean;
   /**
    * Asks the ranks to add up the copies, and does not wait until they have. Calls of the ranks that come later are made after it.
    *
@@ -44,6 +45,8 @@ export interface DelayedSums {
 
 /** What is copied. */
 interface Copied {
+  /** After which step. */
+  readonly step: number;
   readonly buckets: readonly (readonly Piece<Summed>[])[];
   /** What the ranks make of it; null before they are asked. */
   sums: Promise<Sums[]> | null;
@@ -60,15 +63,16 @@ interface Copied {
  * @returns It; its buffers are made when they are needed
  */
 export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
-  let slots: readonly Slot[] = [], copied: Copied | null = null;
+  let slots: Slot[] = [], copied: Copied | null = null;
   const drop = async (): Promise<void> => {
     // The other ranks add up what is on its way, too.
-    await copied?.sums;
-    if (copied?.sums) slots.forEach(({ staging }) => staging.buffer.unmap());
+    await (copied?.sums && turning(gpu, copied.sums));
+    // What holds the sums is not to be sent, nor can it be asked for once more.
+    if (copied?.sums) slots.splice(0).forEach(freeSlot);
     copied = null;
   };
   return {
-    async stage(of) {
+    async stage(of, step) {
       await drop();
       const buckets = bucketsOf(of, { whole: true }), size = stagingOf(gpu, buckets, { whole: true });
       if (slots.length !== size.count || slots[0]?.staging.buffer.size !== size.bytes) {
@@ -77,10 +81,11 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
         await checkAllocations(gpu);
       }
       buckets.forEach((pieces, i) => stage(gpu, pieces, slots[i].staging));
-      copied = { buckets, sums: null, waitedMs: 0, sumMs: 0 };
+      copied = { step, buckets, sums: null, waitedMs: 0, sumMs: 0 };
     },
-    has: (of) => {
-      const known = new Set(copied?.buckets.flat().map((piece) => piece.of.buffer));
+    has: (of, step) => {
+      if (copied?.step !== step) return false;
+      const known = new Set(copied.buckets.flat().map((piece) => piece.of.buffer));
       return known.size === of.length && of.every(({ buffer }) => known.has(buffer));
     },
     get begun() {
@@ -95,6 +100,7 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
       copied!.waitedMs += waits.idleMs();
       const begun = performance.now(), own = copied!;
       own.sums = Promise.all(values.map((bucket, i) => addUp(ranks, { values: bucket, ...slots[i] })));
+      worksIn(gpu.device, own.sums);
       own.sums.then(() => own.sumMs = performance.now() - begun, () => {});
     },
     async end() {

@@ -101,8 +101,8 @@ interface Recorded {
   readonly recording: Recording;
 }
 
-/** Most graphs that stay recorded: parameters may have one of two buffers, and a delayed average has two graphs. */
-const MOST = 4;
+/** Most graphs that stay recorded: parameters may have one of two buffers, and there are three graphs of each. */
+const MOST = 6;
 
 /**
  * Makes what takes outer steps.

@@ -12,6 +12,7 @@ import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import type { Target } from "../kernel_call.ts";
 import { dawnGpu, dawnName, keepAlive } from "./dawn.ts";
 import { NAGA_MATRICES, requestDevice, subgroupsOf } from "./features.ts";
+import { allHaveLeft } from "./shared_memory.ts";
 import { turning } from "./turns.ts";
 
 /** An implementation of WebGPU: `navigator.gpu` of Deno or of a browser, or another one, such as Dawn's. */
@@ -285,7 +286,10 @@ function watch(
         );
       }
       // Destroying a device with seconds of queued work ends the process.
-      await turning({ source: { api } }, device.queue.onSubmittedWorkDone());
+      await turning(
+        { source: { api } },
+        Promise.all([device.queue.onSubmittedWorkDone(), allHaveLeft(device)]),
+      );
       device.destroy();
       release();
     },

@@ -110,6 +110,8 @@ export interface ParameterExchange {
   readonly wire: Wire;
   /** Steps that are taken while parameters are on their way. */
   readonly delay: number;
+  /** Steps after which parameters are averaged besides; null where there are none. */
+  readonly meetEvery: number | null;
   /**
    * Begins the exchanges of a training.
    *

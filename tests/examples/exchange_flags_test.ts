@@ -27,15 +27,23 @@ Deno.test("ranks exchange gradients, or parameters with the outer step that flag
   const shown = (flags: Parameters<typeof exchangeOf>[0]) => {
     const exchange = exchangeOf(flags);
     return exchange?.of === "parameters" &&
-      [exchange.every, exchange.delay, exchange.wire, exchange.outer?.name];
+      [exchange.every, exchange.delay, exchange.meetEvery, exchange.wire, exchange.outer?.name];
   };
-  assertEquals(shown(AVERAGED), [10, 0, "f32", undefined]);
+  assertEquals(shown(AVERAGED), [10, 0, null, "f32", undefined]);
   assertEquals(
     shown({ ...AVERAGED, "exchange-every": 50, wire: "int8", "outer-lr": 0.7, "outer-momentum": 0.9 }),
-    [50, 0, "int8", "sgd(0.7, momentum 0.9, nesterov)"],
+    [50, 0, null, "int8", "sgd(0.7, momentum 0.9, nesterov)"],
   );
-  assertEquals(shown({ ...AVERAGED, "outer-lr": 0.5 }), [10, 0, "f32", "sgd(0.5, momentum 0)"]);
-  assertEquals(shown({ ...AVERAGED, "exchange-delay": 2 }), [10, 2, "f32", undefined]);
+  assertEquals(shown({ ...AVERAGED, "outer-lr": 0.5 }), [10, 0, null, "f32", "sgd(0.5, momentum 0)"]);
+  assertEquals(shown({ ...AVERAGED, "exchange-delay": 2 }), [10, 2, null, "f32", undefined]);
+  // Each rank evaluates the same parameters, or one would end alone by --stop-after.
+  assertEquals(shown({ ...AVERAGED, "exchange-delay": 2, "evaluate-every": 20 }), [
+    10,
+    2,
+    20,
+    "f32",
+    undefined,
+  ]);
 });
 
 Deno.test("looks are as rare as averages, so that a policy makes none of its own", () => {

@@ -17,6 +17,7 @@ import {
   type Ranks,
   read,
   sgd,
+  tensor,
   type TrainingOptions,
 } from "@firn/train";
 import { checkpointKeeper, loadCheckpoint } from "@firn/train/checkpoint";
@@ -206,6 +207,63 @@ Deno.test("a run that is left while parameters are on their way goes on bit for 
   }
 });
 
+Deno.test("a run that goes back to a step before sends what was sent then once more", async () => {
+  const exchange = averageParameters({ every: 4, delay: 3 }), steps = 12;
+  for (const source of [undefined, wrappedGpu({ bindings: 10 })]) {
+    await using gpu = await openGpu({ tune: false, ...source && { gpu: source } });
+    const wander = async (ranks: Ranks, breaks: boolean) => {
+      using training = defineTraining(gpu, loss, {
+        ...{ optimizer: sgd({ learningRate: RATE }), steps, lookEvery: 5, ranks, exchange },
+        nonFinite: "rollback",
+      });
+      let state = await training.init(START), returns = 0;
+      while (!state.done) {
+        const batch = share(state.step + 1, ranks), breaksNow = breaks && returns === 0 && state.step === 9;
+        const x = breaksNow ? tensor(new Float32Array(12).fill(NaN), batch.x.shape) : batch.x;
+        state = await training.next(state, { ...batch, x });
+        if (state.rolledBack !== undefined) returns++;
+      }
+      const low = await read(gpu, flatten(state.params).get("low.weight")!);
+      return { returns, low: [...low], exchanges: state.exchanges };
+    };
+    const all = async (breaks: boolean) =>
+      await Promise.all(ranksInProcess(2, { into: true }).map((ranks) => wander(ranks, breaks)));
+    const [whole] = await all(false), broken = await all(true);
+    // What is on its way as the run goes back was sent after step 8, and what was as it was kept after step 4.
+    assertEquals(broken, [{ ...whole, returns: 1 }, { ...whole, returns: 1 }]);
+  }
+});
+
+Deno.test("a device is closed once the ranks have left its memory", async () => {
+  const gpu = await openGpu({ tune: false, gpu: wrappedGpu({ bindings: 10 }) });
+  const sums = Promise.withResolvers<void>(), [ranks] = ranksInProcess(1);
+  const sum = ({ length }: Float32Array) => length > 3 ? sums.promise : Promise.resolve();
+  const training = defineTraining(gpu, loss, {
+    ...{ optimizer: sgd({ learningRate: RATE }), steps: STEPS, lookEvery: 100, exchange: LATE },
+    ranks: { ...ranks, sum },
+  });
+  let state = await training.init(START), closed = false;
+  while (state.step <= EVERY) state = await training.next(state, share(state.step + 1, ranks));
+  training[Symbol.dispose]();
+  const closing = gpu[Symbol.asyncDispose]().then(() => closed = true);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert(!closed);
+  sums.resolve();
+  await closing;
+});
+
+Deno.test("ranks have the same parameters after each step at which they are to meet, and what comes later follows from them", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const exchange = averageParameters({ every: EVERY, delay: DELAY, meetEvery: 4 });
+  const [first, second] = await together(gpu, { exchange });
+  const equal = first.flatMap(({ weights }, at) => weights[0] === second[at].weights[0] ? [at + 1] : []);
+  assertEquals(equal, [4, 8, 9]);
+  assertEquals(first[3].exchanges, { count: 2, step: 4, ranks: 2 });
+  // Sent after step 6, and waited for after step 8.
+  assertEquals(first[6].exchanges, { count: 2, step: 4, ranks: 2, sent: 6 });
+  assertEquals(first[7].exchanges, { count: 4, step: 8, ranks: 2 });
+});
+
 Deno.test("before a policy decides, ranks wait for what is on its way, and have the same parameters; what freezes has left", async () => {
   await using gpu = await openGpu({ tune: false });
   const policy: FreezePolicy<number> = {
@@ -246,6 +304,7 @@ Deno.test("planned memory is what is allocated where an average comes later", as
 Deno.test("a delay must be shorter than the time between averages, and goes with whole parameters", () => {
   assertThrows(() => averageParameters({ every: 2, delay: 2 }), InputError, 'fewer than "every"');
   assertThrows(() => averageParameters({ every: 2, delay: -1 }), InputError, '"delay" must be');
+  assertThrows(() => averageParameters({ every: 2, meetEvery: 0 }), InputError, '"meetEvery" must be');
   assertThrows(
     () => averageParameters({ every: 2, delay: 1, wire: "int8" }),
     InputError,

@@ -1,6 +1,6 @@
 /**
  * Another implementation of WebGPU, as strict as a browser's: objects of its own that cannot be changed, no feature that it
- * does not list, few storage bindings, and nothing mapped before it was awaited. Deno's own does the work behind it.
+ * does not list, few storage bindings, nothing mapped before it was awaited, and no byte of it given twice. Deno's own does the work behind it.
  *
  * @module
  */
@@ -112,7 +112,7 @@ export function wrappedGpu({ bindings, subgroups = false, onCall }: WrapOptions)
 /** A buffer is mapped only when the promise of `mapAsync` has resolved. */
 function mappedWhenAwaited(native: Native, onCall: WrapOptions["onCall"]): Native {
   const buffer = native as unknown as GPUBuffer;
-  let mapped = false;
+  let mapped = false, given: (readonly [from: number, to: number])[] = [];
   return {
     async mapAsync(mode: number, offset?: number, size?: number): Promise<void> {
       await buffer.mapAsync(mode, offset, size);
@@ -121,10 +121,16 @@ function mappedWhenAwaited(native: Native, onCall: WrapOptions["onCall"]): Nativ
     getMappedRange(offset?: number, size?: number): ArrayBuffer {
       onCall?.("getMappedRange");
       if (!mapped) throw new DOMException("the buffer is not mapped", "OperationError");
+      const from = offset ?? 0, to = size === undefined ? buffer.size : from + size;
+      if (given.some(([begin, end]) => begin < to && from < end)) {
+        throw new DOMException("a part of the range was given before", "OperationError");
+      }
+      given.push([from, to]);
       return buffer.getMappedRange(offset, size);
     },
     unmap(): void {
       mapped = false;
+      given = [];
       buffer.unmap();
     },
   };

@@ -19,6 +19,7 @@ import type { Gpu } from "../../runtime/device.ts";
 import { type KeptUpload, keptUpload } from "../../runtime/kept_upload.ts";
 import { submit } from "../../runtime/pipelines.ts";
 import { mapped, newStaging, type Staging, staysQueued } from "../../runtime/readback.ts";
+import { worksIn } from "../../runtime/shared_memory.ts";
 import { turning } from "../../runtime/turns.ts";
 import type { Exchange, ExchangeTime, Summed } from "../parameter_exchange.ts";
 import { bucketsOf, type Piece, stagingOf, totalBytes } from "./buckets.ts";
@@ -168,7 +169,7 @@ async function exchangeAll(
     if (i === 0 && after !== undefined) await turning(gpu, after);
     const sent = give(slot, pieces, values[0]);
     // Awaited later: while it is on its way, the next bucket is read.
-    sent.catch(() => {});
+    worksIn(gpu.device, sent);
     arrived.push(sent);
     held.bytes += totalBytes(pieces);
   }
