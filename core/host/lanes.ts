@@ -8,6 +8,8 @@
  * @module
  */
 
+import { RanksError } from "../errors.ts";
+
 /** Functions that a lane calls; the addresses are numbers. */
 const FUNCTIONS = {
   memcpy: { parameters: ["usize", "usize", "usize"], result: "void" },
@@ -58,6 +60,7 @@ export interface Lanes {
    * @param job The job; what its addresses point to must live until it ends
    * @param lanes How many lanes do it
    * @returns The first code that is no success, of MPI or of the C library; 0 where there is none
+   * @throws {RanksError} When a thread has ended
    */
   run(job: LaneJob, lanes: number): Promise<number>;
   /** Ends the threads. */
@@ -68,23 +71,39 @@ export interface Lanes {
  * Starts lanes. They do not keep the process alive.
  *
  * @param window The window, with a barrier for each lane
- * @returns The lanes
+ * @returns The lanes, which all run
+ * @throws {RanksError} When one cannot start: others would wait for it at its barrier
  */
 export async function startLanes(window: LaneWindow): Promise<Lanes> {
   const { Worker } = await import("node:worker_threads");
   // A program in a text needs no permission to read a file, and is there in a bundle, too.
   const program =
     `const { parentPort, workerData } = require("node:worker_threads");(${lane})(parentPort, workerData)`;
+  const { length: count } = window.barriers;
+  let failure: RanksError | null = null;
   const workers = window.barriers.map((_, number) => {
     const worker = new Worker(program, { eval: true, workerData: { window, number, functions: FUNCTIONS } });
-    const waiting: PromiseWithResolvers<number>[] = [];
+    const ready = Promise.withResolvers<number>(), waiting = [ready];
     worker.on("message", (code: number) => waiting.shift()!.resolve(code));
-    worker.on("error", (error: unknown) => waiting.forEach(({ reject }) => reject(error)));
-    worker.unref();
-    return { worker, waiting };
+    worker.on("error", ({ message }: Error) => {
+      failure ??= new RanksError(
+        `Cannot share memory with ranks as each of ${count} threads must run: one ended with "${message}"; let this process have as many, or see what helps against that`,
+      );
+      for (const { reject } of waiting.splice(0)) reject(failure);
+    });
+    return { worker, waiting, ready: ready.promise };
   });
+  const stop = (): void => workers.forEach(({ worker }) => void worker.terminate());
+  try {
+    await Promise.all(workers.map(({ ready }) => ready));
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  for (const { worker } of workers) worker.unref();
   return {
     async run(job, lanes) {
+      if (failure !== null) throw failure;
       const codes = await Promise.all(
         workers.slice(0, lanes).map(({ worker, waiting }) => {
           const answer = Promise.withResolvers<number>();
@@ -95,9 +114,7 @@ export async function startLanes(window: LaneWindow): Promise<Lanes> {
       );
       return codes.find((code) => code !== 0) ?? 0;
     },
-    stop() {
-      for (const { worker } of workers) worker.terminate();
-    },
+    stop,
   };
 }
 
@@ -147,6 +164,8 @@ function lane(
       for (const { of, slot, to } of takes) copy(to + at, place(of, slot), bytes(slot));
     }
   };
+  // It runs.
+  port.postMessage(0);
   port.on("message", ({ job, lanes }) => {
     code = 0;
     work(job, lanes);

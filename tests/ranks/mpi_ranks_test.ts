@@ -5,7 +5,8 @@
  */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { InputError } from "@firn/train";
+import { InputError, RanksError } from "@firn/train";
+import { startLanes } from "../../core/host/lanes.ts";
 import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
 import { mortalMpi } from "./mortal_mpi.ts";
 
@@ -46,4 +47,13 @@ Deno.test("ranks that get no memory to share add up large data by messages, in o
   }));
   assertEquals(sums.map((values) => [values[0], values.at(-1)]), [[3, 3], [3, 3]]);
   assertEquals(asked, 2);
+});
+
+Deno.test("a thread that cannot start is told, and nobody waits for it", async () => {
+  const nothing = { rank: 0, segments: [0, 0], piece: 64, float: 0n, sum: 0n };
+  await assertRejects(
+    () => startLanes({ library: "/nowhere/libmpi.so", barriers: [0, 64], ...nothing }),
+    RanksError,
+    "as each of 2 threads must run: one ended with",
+  );
 });
