@@ -131,7 +131,9 @@ export async function writeReport(
   );
   await files.write(document, written);
   if (summaries.length === 0) return;
-  await files.write(document.replace(/[^/\\]*$/, "study.svg"), await drawStudy(summaries));
+  // A tuning run has no curve.
+  const final = summaries.filter(({ seeds }) => seeds > 0), drawn = final.length > 0 ? final : summaries;
+  await files.write(document.replace(/[^/\\]*$/, "study.svg"), await drawStudy(drawn));
 }
 
 /** Reads results of the cache; none where the folder has no file of them. */
