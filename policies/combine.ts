@@ -76,7 +76,7 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
   if (policies.length === 0) {
     throw new InputError(`Cannot combine policies with "${name}" as it was given none`);
   }
-  const has = (part: "measured" | "probed" | "stopped" | "best"): boolean =>
+  const has = (part: "measured" | "coming" | "probed" | "stopped" | "best"): boolean =>
     policies.some((policy) => policy[part] !== undefined);
   return definePolicy<readonly Json[]>({
     name: `${name}(${policies.map((policy) => policy.name).join(", ")})`,
@@ -89,6 +89,11 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
     init: (components, run) => policies.map((policy) => policy.init(components, run)),
     next: (states, { look }) => policies.map((policy, i) => policy.next(states[i], look)),
     frozen: (states) => merge(policies.map((policy, i) => policy.frozen(states[i]))),
+    // What a policy does not announce is taken to stay.
+    ...(has("coming") && {
+      coming: (states) =>
+        merge(policies.map((policy, i) => policy.coming?.(states[i]) ?? policy.frozen(states[i]))),
+    }),
     ...(has("probed") && {
       probed: (states) => [...new Set(policies.flatMap((policy, i) => policy.probed?.(states[i]) ?? []))],
     }),

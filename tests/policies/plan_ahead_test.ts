@@ -1,6 +1,15 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../core/errors.ts";
-import { definePolicy, gradES, planAhead, stopAt } from "../../policies/mod.ts";
+import {
+  allOf,
+  anyOf,
+  definePolicy,
+  type FreezePolicy,
+  gradES,
+  planAhead,
+  record,
+  stopAt,
+} from "../../policies/mod.ts";
 import { COMPONENTS, ends, lookOf, PATHS } from "./looks.ts";
 
 /** Freezes what a list says after each step. */
@@ -36,6 +45,18 @@ Deno.test("planAhead announces what comes at the next look where the set follows
   });
   // The sets of steps 1 and 2 count from steps 6 and 7 on.
   assertEquals(seen, [[0, 0], [0, 1], [1, 2], [2, 2]]);
+});
+
+Deno.test("what planAhead announces is announced beside policies that announce nothing, such as one that only records", () => {
+  const [a, b] = PATHS, ahead = planAhead(listed([[a]]));
+  const comingOf = (policy: FreezePolicy) => {
+    const state = policy.next(policy.init(COMPONENTS, { steps: 20, lookEvery: 1 }), lookOf({}, [1]));
+    return [policy.frozen(state), policy.coming?.(state)];
+  };
+  assertEquals(comingOf(anyOf(ahead, record("gradNorm"))), [[], [a]]);
+  assertEquals(comingOf(anyOf(listed([[b]]), ahead)), [[b], [b, a]]);
+  assertEquals(comingOf(allOf(listed([[a, b]]), ahead)), [[], [a]]);
+  assertEquals(comingOf(anyOf(listed([[a]]))), [[a], undefined]);
 });
 
 Deno.test("planAhead follows by other numbers of steps, too, and by one where a run does not tell its looks", () => {
