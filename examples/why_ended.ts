@@ -36,7 +36,8 @@ export async function noteWhy(text: string): Promise<boolean> {
     await Deno.writeTextFile(path, `rank ${rank} ended all: ${reason}\n`, { createNew: true });
     return true;
   } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    // On another host there is no such folder, and a disk may be full: why this rank ends is said in any case.
+    if (!(error instanceof Deno.errors.AlreadyExists)) return true;
     return !(await Deno.readTextFile(path)).includes(`: ${reason}\n`);
   }
 }

@@ -76,6 +76,11 @@ function failing(rank: number, { root, reason }: { readonly root: string; readon
   }).output();
 }
 
+Deno.test("a rank that cannot note why it ends, as on another host, says it all the same", async () => {
+  const { stderr } = await failing(1, { root: "/no/such/folder", reason: "no memory" });
+  assertEquals(text.decode(stderr), "finetune: no memory\n");
+});
+
 Deno.test("of ranks that fail for one reason, rank 0 says it; another reason is said, too", async () => {
   await inFolder(async (root) => {
     const all = await Promise.all([
