@@ -26,12 +26,14 @@ export function planAhead<P extends TensorTree>(
   trainer: Trainer<P>,
   { state, taken }: { readonly state: TrainingState<P>; readonly taken: TakenStep },
 ): void {
-  const { gpu, policy, compiler, activePaths } = trainer;
+  const { gpu, policy, compiler, activePaths, definition: { memory } } = trainer;
   if (policy?.coming === undefined) return;
   const { request, request: { run }, step, policyState, skipped } = taken;
   const frozen = comingOf(policy, { run, policyState });
   const change = freezeChange(state.frozen, { step, frozen, reason: () => null });
   if (change === null || activePaths(run, frozen).length === 0) return;
+  // What thaws may not fit a limit of memory: that is told when it does thaw.
+  if (memory !== null && change.thawed.length > 0) return;
   const since = thawStepsAfter(state.since, change);
   const probed = state.probed.filter((path) => frozen.includes(path));
   const { plan, part } = compiler.compile({

@@ -87,6 +87,13 @@ async function leastOf(
   return Number(/set "memory" to (\d+)/.exec(error.message)![1]);
 }
 
+/** Names of all components. */
+async function componentsOf(): Promise<string[]> {
+  using training = define({ steps: 1 });
+  await run(training);
+  return training.components().map(({ path }) => path);
+}
+
 const freezing: FreezePolicy = scheduled(
   [{ from: 1, frozen: ["model.embed_tokens", "model.layers.0.self_attn.q_proj"] }],
   ["gradNorm"],
@@ -130,6 +137,15 @@ Deno.test("a run in little memory goes on from a checkpoint of one without a lim
   let b = await tight.resume(await loadCheckpoint(path, { fileSystem }));
   while (!b.done) b = await tight.next(b, batch(b.step + 1));
   assertEquals(await bitsOf(gpu, b), await bitsOf(gpu, a));
+});
+
+Deno.test("a run whose policy announces a thaw that does not fit ends only where that comes", async () => {
+  const layers = [0, 1, 2].map((i) => `model.layers.${i}`);
+  const paths = (await componentsOf()).filter((path) => layers.some((name) => path.startsWith(name)));
+  const policy: FreezePolicy = scheduled([{ from: 0, frozen: ["model.embed_tokens", ...paths] }]);
+  const memory = await leastOf({ policy });
+  using training = define({ policy: { ...policy, coming: () => [] }, memory });
+  assertEquals((await run(training)).step, STEPS);
 });
 
 for (const accumulate of [1, 2]) {
