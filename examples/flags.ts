@@ -320,7 +320,7 @@ export async function runMain(
     await main(Deno.args);
   } catch (error) {
     const { code, text } = failureOf(error, name);
-    if (await noteWhy(text) && text !== "") printError(text);
+    if (text !== "" && await noteWhy(text)) printError(text);
     Deno.exit(code);
   }
 }

@@ -20,12 +20,15 @@ async function underMpirun(
     Deno.copyFileSync(new URL("firn", ROOT), `${root}/firn`);
     Deno.writeTextFileSync(`${root}/deno.lock`, "");
     Deno.mkdirSync(`${root}/bin`);
-    script(`${root}/bin/deno`, '#!/bin/sh\ncase "$*" in --version) echo deno 2.9.6 ;; esac\n');
+    script(
+      `${root}/bin/deno`,
+      '#!/bin/sh\ncase "$*" in --version) echo deno 2.9.6 ;; "") eval "$RANK" ;; esac\n',
+    );
     const version = 'case "$*" in --version) echo "mpirun (Open MPI) 5.0.3" && exit ;; esac';
     script(`${root}/bin/mpirun`, `#!/bin/sh\n${version}\n${body}\n`);
     ended = run(root, ["-c", by], { FIRN_MPI_LIBRARY: "/lib/mpi.so", TMPDIR: root });
-    assertEquals([...Deno.readDirSync(root)].map(({ name }) => name).toSorted(), [
-      ".deno",
+    const left = [...Deno.readDirSync(root)].map(({ name }) => name).filter((name) => name !== ".deno");
+    assertEquals(left.toSorted(), [
       "bin",
       "deno.lock",
       "firn",
@@ -55,11 +58,29 @@ Deno.test("a signal to firn ranks is one to mpirun, whose end is waited for", as
   assertMatch(lost.stderr, /^firn: a signal ended all before a step was saved/);
 });
 
+Deno.test("what rank 0 prints while a signal ends all is printed, and help says what ranks are", async () => {
+  // As mpirun does, the signal goes to all processes of the rank.
+  const rank = `trap : TERM; kill -TERM 0; sleep 0.1; echo "the last line"`;
+  const started = `OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 RANK='${rank}' setsid -w sh firn finetune`;
+  const { code, stdout } = await underMpirun(started);
+  assertEquals([code, stdout], [0, "the last line\n"]);
+
+  const help = await underMpirun("exit 9", { by: "sh firn ranks --help" });
+  assertMatch(help.stdout, /^usage: \.\/firn ranks N COMMAND \[flags\]/);
+  const bare = await underMpirun("exit 9", { by: "sh firn ranks" });
+  assertEquals([bare.code, bare.stdout, bare.stderr], [2, "", help.stdout]);
+  const none = await underMpirun("exit 9", { by: "sh firn ranks 2 ssm" });
+  assertMatch(none.stderr, /^firn: ranks run finetune, .* or lora: got "ssm"\n$/);
+});
+
 /** A rank that fails with a reason, in a process that may do what the launcher of a rank allows. */
-function failing(rank: number, { root, reason }: { readonly root: string; readonly reason: string }) {
+function failing(rank: number, { root, reason }: { readonly root: string; readonly reason: string | null }) {
   const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+  const error = reason === null
+    ? "new Deno.errors.BrokenPipe()"
+    : `new InputError(${JSON.stringify(reason)})`;
   const source = `import { InputError } from "@firn/train"; import { runMain } from "./examples/flags.ts";
-    await runMain(() => Promise.reject(new InputError(${JSON.stringify(reason)})), "finetune");`;
+    await runMain(() => Promise.reject(${error}), "finetune");`;
   return new Deno.Command("sh", {
     args: [
       "-c",
@@ -83,6 +104,8 @@ Deno.test("a rank that cannot note why it ends, as on another host, says it all 
 
 Deno.test("of ranks that fail for one reason, rank 0 says it; another reason is said, too", async () => {
   await inFolder(async (root) => {
+    // Nobody reads what this one prints: that is no reason, and those of others count.
+    assertEquals(text.decode((await failing(0, { root, reason: null })).stderr), "");
     const all = await Promise.all([
       failing(0, { root, reason: "no such flag" }),
       failing(1, { root, reason: "no such flag" }),
