@@ -383,6 +383,7 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
       command: "classify",
       table: FLAGS,
       flags: { ...flags, steps, epochs: null },
+      ranks: joined?.ranks.size,
     });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }

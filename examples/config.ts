@@ -239,16 +239,23 @@ function placesOf(
   return places.length === 0 ? "" : ` ("${path}" has ${places.join(", ")})`;
 }
 
+/** What a run was started with. */
+interface Configured {
+  readonly table: Table;
+  readonly flags: Values<Table>;
+  readonly ranks?: number;
+}
+
 /**
  * Writes the file that repeats a run.
  *
  * @param command The name of the command
- * @param options Its flags, and their values
+ * @param options Its flags, their values, and how many ranks it has: without as many it is another run
  * @returns TOML, by topics
  */
 export function configText(
   command: string,
-  { table, flags }: { readonly table: Table; readonly flags: Values<Table> },
+  { table, flags, ranks = 1 }: Configured,
 ): string {
   const names = Object.keys(table).filter((name) =>
     !NOT_WRITTEN.includes(name) && flags[name] !== null && flags[name] !== undefined
@@ -258,22 +265,19 @@ export function configText(
     const keys = stringify(Object.fromEntries(own.map((name) => [name, flags[name]])));
     return own.length === 0 ? "" : `\n${topic === undefined ? "" : `# ${topic}\n`}${keys}`;
   });
-  return `# ./firn ${command} --config ${CONFIG_FILE} does this again\n${parts.join("")}`;
+  const started = ranks === 1 ? command : `ranks ${ranks} ${command}`;
+  return `# ./firn ${started} --config ${CONFIG_FILE} does this again\n${parts.join("")}`;
 }
 
 /**
  * Writes {@link configText} into a folder.
  *
  * @param folder The folder of what was trained
- * @param options The command, its flags, and their values
+ * @param options The command, its flags, their values, and how many ranks it has
  */
 export async function writeConfig(
   folder: string,
-  { command, ...options }: {
-    readonly command: string;
-    readonly table: Table;
-    readonly flags: Values<Table>;
-  },
+  { command, ...options }: Configured & { readonly command: string },
 ): Promise<void> {
   await hostFileSystem().write(`${folder}/${CONFIG_FILE}`, configText(command, options));
 }

@@ -264,7 +264,7 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
         onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
       }));
   checkGroups(flags, [...flatten(params).keys()]);
-  const toml = configText("digits", { table: FLAGS, flags });
+  const toml = configText("digits", { table: FLAGS, flags, ranks: joined?.ranks.size });
   await joined?.agree({
     ...commonFacts(gpu, params),
     flags: toml,

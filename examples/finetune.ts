@@ -100,7 +100,7 @@ async function finetune(request: RunRequest<typeof FLAGS>, joined: Joined | null
   const plan = withSteps(sized, data), { flags } = plan;
   const loss = await distilled(gpu, { base, flags });
   const training = trainingOf(gpu, { plan, base, data, loss });
-  const toml = configText("finetune", { table: FLAGS, flags });
+  const toml = configText("finetune", { table: FLAGS, flags, ranks: joined?.ranks.size });
   await joined?.agree(factsOf(gpu, { plan, request, toml, base, data }));
   printSetup({ plan, base, data });
   if (flags["dry-run"]) {

@@ -165,7 +165,7 @@ async function trainAdapter(asked: Flags, joined: Joined | null): Promise<void> 
   await stage(`saving      ${out}`, async () => {
     await claimFolder(out, { resumed: false, model: folder });
     await saveAdapter(gpu, { ...model, params }, { folder: out });
-    await writeConfig(out, { command: "lora", table: FLAGS, flags });
+    await writeConfig(out, { command: "lora", table: FLAGS, flags, ranks: joined?.ranks.size });
   });
   await taken.finish({ perplexity: after });
   free(params);

@@ -66,7 +66,7 @@ export async function trainPairs(
     loss: objective as Objective<object, TokenBatch>,
     data: { batches: made.batches, watched: undefined },
   });
-  const toml = configText("finetune", { table: FLAGS, flags });
+  const toml = configText("finetune", { table: FLAGS, flags, ranks: joined?.ranks.size });
   await joined?.agree({
     ...commonFacts(gpu, base.params),
     flags: toml,

@@ -172,7 +172,7 @@ async function pretrain(request: RunRequest<typeof FLAGS>, joined: Joined | null
   };
   printSetup(model, { flags, data });
   const training = trainingOf(gpu, { flags, model, data, lookEvery, joined });
-  const toml = configText("pretrain", { table: FLAGS, flags });
+  const toml = configText("pretrain", { table: FLAGS, flags, ranks: joined?.ranks.size });
   await joined?.agree({
     ...commonFacts(gpu, model.params),
     flags: toml,

@@ -194,7 +194,7 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
   await taken.finish({ accuracy: scores.accuracy });
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out });
-    await writeConfig(flags.out, { command: "vision", table: FLAGS, flags });
+    await writeConfig(flags.out, { command: "vision", table: FLAGS, flags, ranks: joined?.ranks.size });
     print(`${"written".padEnd(15)} ${flags.out}`);
   }
   print(`${"steps".padEnd(15)} ${step} in ${clock(performance.now() - began)}`);

@@ -246,7 +246,7 @@ async function trainModel(asked: Flags, joined: Joined | null): Promise<void> {
   }
   if (flags.out !== null) {
     await saveModel(gpu, after, { folder: flags.out });
-    await writeConfig(flags.out, { command: "vlm", table: FLAGS, flags });
+    await writeConfig(flags.out, { command: "vlm", table: FLAGS, flags, ranks: joined?.ranks.size });
     print(`${"written".padEnd(22)} ${flags.out}`);
   }
   print(`${"steps".padEnd(22)} ${state.step} in ${clock(performance.now() - began)}`);

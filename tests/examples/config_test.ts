@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { InputError } from "@firn/train";
 import { readLog } from "@firn/train/report";
 import {
@@ -190,6 +190,12 @@ Deno.test("configText writes each value that readConfig reads again, and not whe
   const written = configText("finetune", { table: TABLE, flags });
   assertEquals(Object.fromEntries([...read(written)].map(([name, { value }]) => [name, value])), kept);
   assert(written.includes("\n# data\n"), written);
+  assertStringIncludes(written, "# ./firn finetune --config run.toml does this again\n");
+});
+
+Deno.test("the file of a run on ranks says with how many it is that run again", () => {
+  const written = configText("finetune", { table: TABLE as Table, flags: { steps: 6 } as never, ranks: 2 });
+  assertStringIncludes(written, "# ./firn ranks 2 finetune --config run.toml does this again\n");
 });
 
 Deno.test("the file of a run that goes on with another rate says until when it had which, and is read like others", () => {
