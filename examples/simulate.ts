@@ -50,6 +50,9 @@ const NOTE =
   "another set is frozen than was. Times of all but the recorded run are by the pace of its steps, without those that compiled: " +
   "compare them with “no freeze”.";
 
+/** How the row of a policy begins whose signals nobody measured. */
+const MISSING = "the log has no";
+
 /** The run without a freeze, at the same pace. */
 const NOTHING: FreezePolicy = {
   name: "no freeze",
@@ -95,9 +98,13 @@ export async function main(args: readonly string[]): Promise<void> {
     }
   }
   printTable(rows);
+  const unread = rows.some(([, said]) => said.startsWith(MISSING));
+  if (unread) print("\nsignals     train with --record all, and the log has those of every policy");
   const files = hostFileSystem(), folder = parentOf(out);
   if (folder !== ".") await files.makeFolder(folder, { parents: true });
-  const title = `${names.length} ${names.length === 1 ? "policy" : "policies"}, simulated`;
+  // Beside the run, and the one without a freeze.
+  const count = runs.length - 2, shown = count === names.length ? `${count}` : `${count} of ${names.length}`;
+  const title = `${shown} ${names.length === 1 ? "policy" : "policies"}, simulated`;
   await files.write(out, await renderComparison(runs, { title, ignore: IGNORED, note: NOTE }));
   print();
   print(`written     ${out}`);
@@ -143,7 +150,7 @@ function replayed(
 
 function rowOf(name: string, simulation: Simulation): string[] {
   const { missing, changes, frozen, share, steps, ending, flops, seconds, freed, known } = simulation;
-  if (missing.length > 0) return [name, `the log has no ${missing.join(", ")}`];
+  if (missing.length > 0) return [name, `${MISSING} ${missing.join(", ")}`];
   const first = changes.find((change) => change.frozen.length > 0);
   const saved = (of: typeof flops): string =>
     of === null ? "–" : `${(100 * (of.simulated / of.full - 1)).toFixed(1).replace(/^-0\.0$/, "0.0")} %`;

@@ -55,8 +55,9 @@ Deno.test("simulate prints what each policy would have saved, says what the log 
     assertMatch(rows[3], /^snr +the log has no firstMoment, secondMoment, benefit$/);
     assertMatch(rows[5], /^prefix +0 \(0 %\) +– +40 +0\.0 % +0\.8 \(0\.0 %\) +0 MiB +100 %$/);
     assertMatch(rows[4], /^earlyStopping +Cannot stop early in step 1 as training has no validation data/);
+    assertStringIncludes(stdout, "\nsignals     train with --record all, ");
     const page = await Deno.readTextFile(out);
-    assertStringIncludes(page, "<h1>5 policies, simulated</h1>");
+    assertStringIncludes(page, "<h1>3 of 5 policies, simulated</h1>");
     assertStringIncludes(page, "bottomFreeze(0.5)");
     // Times are compared with those of a run at the same pace.
     assertStringIncludes(page, "compare them with “no freeze”");
