@@ -360,7 +360,7 @@ export function costRows(
     ["Launches a step", change(first.launches, last.launches, 0)],
     ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],
     ...first.exchanged === undefined ? [] : [[
-      "Exchanged a step",
+      "Exchange a step",
       `${bytesText(first.exchanged)} → ${bytesText(last.exchanged ?? 0)} by each rank`,
     ]] as const,
     [

@@ -37,7 +37,7 @@ export function freezingRows(
   return [
     [
       "Forecast",
-      `${steps.forecast} steps without a freeze: ${flopText(flops.forecast)}` +
+      `${steps.forecast} steps without a freeze: ${flopText(flops.forecast)} by all kernels` +
       (seconds === null ? "" : `, ${secondsText(seconds.forecast)}`),
     ],
     ["Real", realText(savings)],
@@ -74,7 +74,9 @@ function cachedRows(prefix: CachedPrefix | null): Summary {
   if (reason !== null) return [["Cached prefix", `nothing: ${reason}`]];
   return [[
     "Cached prefix",
-    `${samples} samples, ${bytesText(bytes)}${samples < room ? "" : ", no room for more"}`,
+    samples === 0
+      ? "nothing: no step came after the bottom froze, or froze otherwise"
+      : `${samples} samples, ${bytesText(bytes)}${samples < room ? "" : ", no room for more"}`,
   ]];
 }
 

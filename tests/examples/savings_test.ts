@@ -26,7 +26,7 @@ const LOG = (last: number) => [
 
 Deno.test("a run says what was forecast without freezing, what came, and what changes of the frozen set cost", () => {
   assertEquals(freezingRows(LOG(40), { policy: "gradES" }), [
-    ["Forecast", "40 steps without a freeze: 40 MFLOP, 5.0 s"],
+    ["Forecast", "40 steps without a freeze: 40 MFLOP by all kernels, 5.0 s"],
     ["Real", "40 steps: 32 MFLOP (-20 %), 4.2 s (-16 %), of these 0.2 s for a change of the frozen set"],
   ]);
   const [, [, ended]] = freezingRows(LOG(30), { policy: "gradES" });
@@ -47,7 +47,7 @@ Deno.test("no seconds are forecast where the first freeze came before steps were
   const log = [startLine(), ...stepLines(1, 5, slow), freezeLine(5), ...stepLines(6, 9, fast)];
   assertEquals(freezeSavings(log)?.seconds, null);
   assertEquals(freezingRows(log, { policy: "bottomFreeze" }), [
-    ["Forecast", "40 steps without a freeze: 40 MFLOP"],
+    ["Forecast", "40 steps without a freeze: 40 MFLOP by all kernels"],
     ["Real", "9 steps: 7.4 MFLOP (-81 %), with a change of the frozen set"],
   ]);
 });
@@ -101,6 +101,10 @@ Deno.test("a run says what its cache of a frozen prefix held, or why it held not
   assertEquals(row(null), []);
   assertEquals(row(held), [["Cached prefix", "20 samples, 1 MiB"]]);
   assertEquals(row({ ...held, room: 20 }), [["Cached prefix", "20 samples, 1 MiB, no room for more"]]);
+  assertEquals(row({ ...held, samples: 0, bytes: 0 }), [[
+    "Cached prefix",
+    "nothing: no step came after the bottom froze, or froze otherwise",
+  ]]);
   assertEquals(row({ samples: 0, room: 0, bytes: 0, reason: "why" }), [["Cached prefix", "nothing: why"]]);
   const rows = freezingRows(LOG(40), { policy: "gradES", prefix: held });
   assertEquals(rows.map(([name]) => name), ["Forecast", "Real", "Cached prefix"]);
