@@ -43,7 +43,7 @@ export function textCache(): TextCache {
     }
     if (typeof value === "string") return `${value.length}"${value}`;
     if (typeof value !== "object" || value === null) return `${value}`;
-    let key = "{";
+    let key = ArrayBuffer.isView(value) ? `${value.constructor.name}{` : Array.isArray(value) ? "[" : "{";
     if (Array.isArray(value)) { for (const item of value) key += `${textOf(item)},`; }
     else {
       const record = value as Readonly<Record<string, unknown>>;
