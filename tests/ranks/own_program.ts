@@ -45,7 +45,13 @@ assertEquals((await ranks.gather(bytes)).length, size * bytes.length);
 await ranks.broadcast(bytes);
 
 await using gpu = await openGpu({ tune: false });
-for (const exchange of [{ of: "gradients" } as const, averageParameters({ every: 2 })]) {
+for (
+  const exchange of [
+    { of: "gradients" } as const,
+    averageParameters({ every: 2 }),
+    averageParameters({ every: 2, delay: 1 }),
+  ]
+) {
   using training = defineTraining(gpu, loss, {
     optimizer: adamW({ learningRate: 0.1 }),
     steps: 4,
