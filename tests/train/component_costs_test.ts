@@ -3,14 +3,19 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import {
   adamW,
+  add,
   type Component,
   defineTraining,
   flatten,
+  matmul,
+  mean,
   type Model,
+  multiply,
   nextTokenLoss,
   openGpu,
   type Path,
   sizeOf,
+  type Tensor,
   tensor,
   type TensorTree,
   type TokenBatch,
@@ -19,6 +24,7 @@ import {
 } from "@firn/train";
 import type { LlamaParams } from "@firn/train/models";
 import { newModel } from "@firn/train/hub";
+import { apply, type Op } from "../../core/tensor.ts";
 import { llamaSource, type Mlp, mlpLoss, newMlp, type Pairs, pairs, randomFrom, tokenBatch } from "./tiny.ts";
 
 const gpu = await openGpu();
@@ -167,4 +173,27 @@ Deno.test("components cost nothing that the loss does not read", async () => {
   const spare = training.components().find(({ path }) => path === "spare");
   assert(spare !== undefined);
   assertEquals(spare.cost, { forward: 0, dX: 0, dW: 0, depth: 0 });
+});
+
+Deno.test("maps of an op of one's own cost what its attributes make them, be these of any kind", async () => {
+  const often: Op<ReadonlyMap<"times", number>> = {
+    name: "often",
+    infer: ([x, w]) => [{ shape: [x.shape[0], w.shape[1]], dtype: "f32" }],
+    definition: ([x, w], attrs) => [
+      Array.from({ length: attrs.get("times")! }, (_, i) => matmul(multiply(x, i + 2), w)).reduce((a, b) =>
+        add(a, b)
+      ),
+    ],
+  };
+  const loss = ({ top, bottom }: Mlp, { x }: Pairs): Tensor => {
+    const [one, three] = [1, 3].map((times) =>
+      apply(often, [x, times === 1 ? bottom.weight : top.weight], new Map([["times", times]]))
+    );
+    return add(mean(multiply(one, one)), mean(multiply(three, three)));
+  };
+  using training = defineTraining(gpu, loss, { optimizer: adamW({ learningRate: 0.05 }), steps: 2 });
+  const params = { bottom: newMlp(1).bottom, top: newMlp(2).bottom };
+  await training.next(await training.init(params), pairs(1)[0]);
+  const [bottom, top] = training.components().map(({ cost }) => cost!.forward);
+  assertEquals([bottom, top], [2 * 4 * 4 * 8, 3 * 2 * 4 * 4 * 8]);
 });

@@ -7,7 +7,7 @@
  */
 
 import { pickedBy } from "../../plan/alias.ts";
-import { isBroadcast, isLeaf, isPick, isReshape } from "../../plan/predicates.ts";
+import { isBroadcast, isLeaf, isPick, isPlainData, isReshape, plainText } from "../../plan/predicates.ts";
 import { expandDefinitions } from "../../plan/rewrite/expand_definitions.ts";
 import { simplify } from "../../plan/rewrite/simplify.ts";
 import { grad } from "../../grad.ts";
@@ -126,10 +126,11 @@ function productCounter(): (node: Tensor, wanted: Pick<Place, "streams" | "weigh
     const { op, inputs, attrs } = node;
     if (op.matmulFlops === undefined && (op.kernel !== undefined || op.definition === undefined)) return null;
     const specs = inputs.map(({ shape, dtype }) => `${shape} ${dtype}`).join("; ");
-    const key = `${specs} | ${JSON.stringify(attrs)} | ${streams} | ${weights}`;
+    const key = `${specs} | ${plainText(attrs)} | ${streams} | ${weights}`;
     if (!known.has(op)) known.set(op, new Map());
     const own = known.get(op)!;
-    if (!own.has(key)) own.set(key, countProducts(node, { streams, weights }));
+    // A function or a map among the attributes has no text.
+    if (!own.has(key) || !isPlainData(attrs)) own.set(key, countProducts(node, { streams, weights }));
     return own.get(key)!.forward > 0 ? own.get(key)! : null;
   };
 }
