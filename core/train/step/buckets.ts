@@ -13,8 +13,8 @@ import type { Path } from "../../tree.ts";
 
 /** Bytes of a bucket at most and at least, and how many there are where their size lies between: what is one bucket hides nothing. */
 const LARGEST = 2 ** 25, LEAST = 2 ** 18, COUNT = 8;
-/** Bytes of a bucket at most where there is time: the fewer there are, the less the host has to do. */
-const WHOLE = 2 ** 29;
+/** Bytes of a bucket at most where there is time, which every device has room for in a buffer: the fewer, the less the host has to do. */
+const WHOLE = 2 ** 28;
 /**
  * Buckets that are on their way at a time. Where other work may wait for the device while a buffer is mapped, the whole backward pass
  * of a model of 100 M is submitted at once, so that neither the device nor the ranks wait for each other's pace; elsewhere one is read,
