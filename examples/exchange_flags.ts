@@ -123,7 +123,9 @@ export function checkExchange(flags: Beside): void {
   }
   if (judged !== null && judged % every !== 0) {
     throw new UsageError(
-      `--evaluate-every must be a multiple of --exchange-every ${every}, as between averages each rank has other weights: got ${judged}`,
+      `--evaluate-every must be a multiple of --exchange-every ${every}, as between averages each rank has other weights: got ${
+        judged < 1 ? `${judged} of the run; give steps` : judged
+      }`,
     );
   }
   if (minutes !== null) {

@@ -55,7 +55,10 @@ Deno.test("a signal to firn ranks is one to mpirun, whose end is waited for", as
   assertEquals([saved.code, saved.stderr], [1, "firn: rank 0 ended all: step 3 is saved\n"]);
   const lost = await signalled("exit 143");
   assertEquals(lost.code, 143);
-  assertMatch(lost.stderr, /^firn: a signal ended all before a step was saved/);
+  assertMatch(
+    lost.stderr,
+    /^firn: a signal ended all before a step was saved: --resume goes on from the last checkpoint, if there is one$/m,
+  );
 });
 
 Deno.test("what rank 0 prints while a signal ends all is printed, and help says what ranks are", async () => {
