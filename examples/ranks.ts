@@ -39,6 +39,8 @@ export interface Joined {
 export interface RanksFlags extends Averaging {
   /** Whether those that are left go on where one dies. */
   readonly survive?: boolean;
+  /** Whether what a frozen bottom makes of samples is kept: steps of ranks would be left out on some alone. */
+  readonly "cache-prefix"?: boolean;
 }
 
 /** This process among those that a launcher started for this run. Without the permissions that ./firn gives then, it is alone. */
@@ -71,9 +73,11 @@ export async function onRanks(
  *
  * @param flags What the command line says of ranks
  * @returns This rank; null where no launcher started this process
- * @throws {UsageError} When flags are of several ranks, and there are none
+ * @throws {UsageError} When flags are of several ranks, and there are none, or of one, and there are several
  */
-export async function joinRanks({ survive = false, ...averaging }: RanksFlags = {}): Promise<Joined | null> {
+export async function joinRanks(
+  { survive = false, "cache-prefix": caches = false, ...averaging }: RanksFlags = {},
+): Promise<Joined | null> {
   if ((await launchedPlace()).size === 1) {
     if (isAveraged(averaging)) {
       throw new UsageError("--exchange parameters is of several ranks: start them by ./firn ranks N");
@@ -81,6 +85,7 @@ export async function joinRanks({ survive = false, ...averaging }: RanksFlags = 
     if (survive) throw new UsageError("--survive is for several ranks: start it by ./firn ranks N");
     return null;
   }
+  if (caches) throw new UsageError("--cache-prefix is for one process: drop it, or ./firn ranks");
   const ranks = await openRanks({ timeout: TIMEOUT, survive });
   print(`ranks       ${ranks.size}, ${ranks.local.size} of them on this machine; ${ranks.engine}`);
   return joinedBy(ranks);

@@ -116,6 +116,24 @@ Deno.test("a run that has all permissions and that no launcher started trains al
   assertEquals(text.decode(stdout), "null\n", text.decode(stderr));
 });
 
+Deno.test("ranks are refused the cache of a prefix by the name of its flag, before any of them joins", async () => {
+  const standIns = import.meta.resolve("@std/assert").startsWith("file:");
+  const { stdout } = await new Deno.Command("sh", {
+    args: [
+      "-c",
+      'program=$1 && shift && echo "$program" | "$0" run --quiet --no-check --allow-env "$@" -',
+      Deno.execPath(),
+      'import { joinRanks } from "./examples/ranks.ts"; await joinRanks({ "cache-prefix": true }).catch((e) => console.log(e.message));',
+    ].concat(standIns ? ["--import-map=tests/stand_ins/import_map.json"] : []),
+    cwd: new URL("../../", import.meta.url),
+    env: { OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_RANK: "0", FIRN_MPI_LIBRARY: "/lib/none.so" },
+  }).output();
+  assertEquals(
+    new TextDecoder().decode(stdout),
+    "--cache-prefix is for one process: drop it, or ./firn ranks\n",
+  );
+});
+
 Deno.test("ranks that were started with other flags are refused on all ranks, before any trains", async () => {
   const same = ranksInProcess(3).map((ranks) => agreeOn(ranks, { flags: "lr = 1", data: "a" }));
   await Promise.all(same);
