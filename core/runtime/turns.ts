@@ -26,11 +26,21 @@ export function turn(): Promise<void> {
   });
 }
 
+/** The event loop that turns for an implementation. */
+interface Turning {
+  /** How many wait. */
+  waits: number;
+  /** Whether it turns. It does until the message after the last of them. */
+  turns: boolean;
+}
+
+const loops = new WeakMap<object, Turning>();
+
 /**
  * Awaits something that the device promised. An addon, as Dawn's, sees what the device has done in turns of the event loop;
  * that of Deno 2.9 leaves such an addon without a turn for seconds at times, so the loop is kept turning. Messages of a channel do
- * that; beside immediates or timers it may sleep all the same. One channel for all turns: beside new ones the addon and other
- * threads are heard after 2 ms, beside this one after 0.5 ms.
+ * that; beside immediates or timers it may sleep all the same. One channel for all that wait: beside new ones for each turn the
+ * addon and other threads are heard after 2 ms, beside this one after 0.5 ms.
  *
  * @param from The device
  * @param promise What it promised
@@ -38,19 +48,29 @@ export function turn(): Promise<void> {
  */
 export async function turning<T>(from: Sourced, promise: Promise<T>): Promise<T> {
   if (denoVersion() === null || isDenos(from)) return await promise;
-  let open = true, heard = (): void => {};
-  const close = (): void => {
-    open = false;
-  };
-  promise.then(close, close);
+  const { api } = from.source, loop = loops.get(api) ?? { waits: 0, turns: false };
+  loops.set(api, loop);
+  loop.waits++;
+  if (!loop.turns) turnFor(loop);
+  try {
+    return await promise;
+  } finally {
+    loop.waits--;
+  }
+}
+
+/** Keeps the event loop turning while something waits. */
+async function turnFor(loop: Turning): Promise<void> {
   const { port1, port2 } = new MessageChannel();
+  let heard = (): void => {};
   port1.onmessage = () => heard();
-  while (open) {
+  loop.turns = true;
+  while (loop.waits > 0) {
     await new Promise<void>((resolve) => {
       heard = resolve;
       port2.postMessage(null);
     });
   }
+  loop.turns = false;
   port1.close();
-  return await promise;
 }

@@ -58,6 +58,38 @@ Deno.test("openGpu keeps it turning while an addon finds its adapter, opens its 
   });
 });
 
+Deno.test("one loop turns for all that wait, as each of many would delay what the others hear", async () => {
+  await countingTurns(async (turns) => {
+    const from = { source: { api: {} } }, alone = turns();
+    await turning(from, later(1));
+    const before = turns();
+    await Promise.all(Array.from({ length: 50 }, (_, i) => turning(from, later(i))));
+    const [one, many] = [before - alone, turns() - before];
+    assert(many < 10 * one, `${many} turns for 50, and ${one} for one`);
+    await later(0);
+    const ended = turns();
+    await later(0);
+    assertEquals(turns(), ended, "it turns while something waits, and no longer");
+  });
+});
+
+Deno.test("the loop that turns for one that waits turns for the next one, too", async () => {
+  const from = { source: { api: {} } }, Channel = MessageChannel;
+  let made = 0;
+  globalThis.MessageChannel = class extends Channel {
+    constructor() {
+      super();
+      made++;
+    }
+  };
+  try {
+    for (let i = 0; i < 50; i++) assertEquals(await turning(from, Promise.resolve(i)), i);
+  } finally {
+    globalThis.MessageChannel = Channel;
+  }
+  assertEquals(made, 1);
+});
+
 Deno.test("turning waits for no immediate, which Deno 2.9 leaves for seconds while an addon works", async () => {
   const all = globalThis as unknown as { setImmediate: unknown }, { setImmediate } = all;
   all.setImmediate = () => 0;
