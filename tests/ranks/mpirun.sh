@@ -41,7 +41,7 @@ average again || fail "ranks must average their parameters once more"
 cmp "$work/averaged/model/model.safetensors" "$work/again/model/model.safetensors" || fail "a repeated run must have the same bits"
 ./firn ranks 2 digits --steps 4 --batch 2 --no-tune --exchange parameters --exchange-every 2 --out "$work/digits" \
   >"$work/log" 2>&1 || fail "every command that trains must average parameters"
-grep -q "exchanged a step" "$work/log" || fail "the summary must say how much is exchanged"
+grep -q "exchange a step" "$work/log" || fail "the summary must say how much is exchanged"
 
 # A policy that throws on one rank, after the first look: its reason is what is printed, and all end.
 cat >"$work/broken.ts" <<'END'

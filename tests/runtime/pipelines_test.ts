@@ -31,7 +31,7 @@ Deno.test("compileAll awaits what compileAhead began, and compiles none of it ag
     gpu: wrappedGpu({ bindings: 16, onCall: (name) => calls.push(name) }),
     tune: false,
   });
-  const gpu = { ...opened, software: false }, kernels = [kernel("two", "2.0"), kernel("wrong", "nothing")];
+  const gpu = { ...opened, software: false }, kernels = [kernel("two", "2.0"), kernel("probe", "nothing")];
   compileAhead(gpu, kernels);
   compileAhead(gpu, kernels);
   assertEquals(gpu.pipelines.size, 0, "nothing is awaited");
