@@ -40,7 +40,7 @@ const loops = new WeakMap<object, Turning>();
  * Awaits something that the device promised. An addon, as Dawn's, sees what the device has done in turns of the event loop;
  * that of Deno 2.9 leaves such an addon without a turn for seconds at times, so the loop is kept turning. Messages of a channel do
  * that; beside immediates or timers it may sleep all the same. One channel for all that wait: beside new ones for each turn the
- * addon and other threads are heard after 2 ms, beside this one after 0.5 ms.
+ * addon and other threads are heard later: `tests/bench/RESULTS.md` has the times.
  *
  * @param from The device
  * @param promise What it promised
