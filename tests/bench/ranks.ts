@@ -41,7 +41,11 @@ const FLAGS = {
     "numbers of the jobs; one number alone is how many; all when absent",
     null,
   ),
-  variants: text<string | null>("FILE", "measured products, such as .firn/tune.json; others by a rule", null),
+  variants: text<string | null>(
+    "FILE",
+    "products as they were measured, such as .firn/tune.json; what it lacks is measured by the GPU that is alone",
+    null,
+  ),
   torch: toggle("measure PyTorch, too"),
   tiny: toggle("the smallest jobs, to try the command"),
 };

@@ -45,7 +45,7 @@ export interface Question {
   /** Milliseconds that a measurement lasts at least. */
   readonly turn: number;
   readonly gpu: "deno" | "dawn";
-  /** File of measured products; those that it does not have are chosen by a rule. */
+  /** File of measured products, which one process alone adds to: ranks must have the same. Without it a rule chooses. */
   readonly variants: string | null;
   /** Numbers of GPUs whose total batch one GPU takes, for its losses. */
   readonly totals: readonly number[];
@@ -195,9 +195,14 @@ async function main([text]: readonly string[]): Promise<void> {
   const device = await deviceOf({});
   const ranks = question.ranked ? await openRanks({ timeout: 120 }) : null;
   const first = (ranks?.rank ?? 0) === 0;
-  await using gpu = await openGpu({ gpu: question.gpu, tune: false, ...device !== null && { device } });
-  if (question.variants !== null) {
-    const known = await loadVariants({ path: question.variants, fileSystem: hostFileSystem() }, gpu.name);
+  const { variants } = question, measures = variants !== null && !question.ranked;
+  await using gpu = await openGpu({
+    gpu: question.gpu,
+    ...measures ? { tuneCache: variants } : { tune: false },
+    ...device !== null && { device },
+  });
+  if (variants !== null && !measures) {
+    const known = await loadVariants({ path: variants, fileSystem: hostFileSystem() }, gpu.name);
     for (const [product, variant] of known) gpu.tuning.variants.set(product, variant as MatmulVariant);
   }
   if (first) {
