@@ -1,34 +1,31 @@
 import type { FreezePolicy } from "../core/policy.ts";
+import { bottomFreeze } from "./bottom_freeze.ts";
 import { anyOf } from "./combine.ts";
-import { costAware } from "./cost_aware.ts";
 import { diminishingReturns } from "./diminishing_returns.ts";
 
 /** Options of {@link auto}. */
 export interface AutoOptions {
+  /** Share of the layers that freezes, above 0 and at most 1; 0.5 when absent. */
+  readonly layers?: number;
   /** Ends training when the steps left can gain only this share of what was gained; 0.05 when absent. */
   readonly share?: number;
-  /** Most FLOPs of a step to save by freezing, as a share, above 0 and below 1; 0.5 when absent. */
-  readonly maxSaving?: number;
-  /** Share of the planned steps before anything freezes, 0 to 1; 0.1 when absent. */
-  readonly alpha?: number;
 }
 
 /**
- * The policy that Firn puts forward: trains what lowers the loss most for its FLOPs, and ends when little is left to gain.
- * Nothing in it depends on model, data, learning rate or length of training.
+ * The policy that Firn puts forward: trains the upper half of a pretrained model, and ends when little is left to gain.
  *
- * When: time is short. Plan about a quarter more steps than the time would allow, as it ends before them; use `cachePrefix:
- * true` where epochs repeat samples. Cost: one sum per component and step.
+ * When: fine-tuning, and time is short. Take `cachePrefix: true` where epochs repeat samples, and a higher learning rate than for
+ * all layers where you can try one. Plan as many steps as without it, with a cosine: it ends after about four fifths of them.
+ * Not for a model with random weights, whose lower half has learned nothing yet. Cost: one sum per component and step.
  *
- * It is the composition `anyOf(costAware({ maxSaving, alpha, worth: "benefit" }), diminishingReturns({ share }))`:
+ * It is the composition `anyOf(bottomFreeze(layers), diminishingReturns({ share }))`:
  *
- * - **What trains** is the set that gains most per FLOP of a step, the chain of gradients included. So a layer freezes only
- *   when it gains much less for its cost than the step as a whole, and whole layers at the bottom freeze first, as they save
- *   the gradients of their inputs too. Where all layers gain alike, nothing freezes.
+ * - **What trains** is known before the first step, so that it costs one plan and no measuring. A step saves the gradients of the
+ *   lower half, and with `cachePrefix` its forward pass in later epochs.
  * - **When it ends** is where what is left to gain is not worth the remaining steps: by a cosine, before the rate is 0.
  *
- * @param options Share, budget, grace period
- * @returns The policy; its `init` throws an InputError when a component has no cost
+ * @param options Layers, share
+ * @returns The policy; its `init` throws an InputError when the share of the layers is less than half a layer
  * @throws {InputError} When an option is out of its range
  *
  * @example
@@ -36,13 +33,9 @@ export interface AutoOptions {
  * import { assertEquals } from "@std/assert";
  * import { auto } from "@firn/train/policies";
  *
- * assertEquals(
- *   auto().name,
- *   "anyOf(costAware(maxSaving 0.5, alpha 0.1, benefit weight 0.05), diminishingReturns(0.05, alpha 0.5, window 0.05))",
- * );
+ * assertEquals(auto().name, "anyOf(bottomFreeze(0.5), diminishingReturns(0.05, alpha 0.5, window 0.05))");
  * ```
  */
-export function auto(options: AutoOptions = {}): FreezePolicy {
-  const { share = 0.05, maxSaving = 0.5, alpha = 0.1 } = options;
-  return anyOf(costAware({ maxSaving, alpha, worth: "benefit" }), diminishingReturns({ share }));
+export function auto({ layers = 0.5, share = 0.05 }: AutoOptions = {}): FreezePolicy {
+  return anyOf(bottomFreeze(layers), diminishingReturns({ share }));
 }

@@ -13,7 +13,7 @@
  * | `hysteresis(signal, { low, high })` | what is below a threshold; thaws only above a higher one |
  * | `snr()` | each matrix of a layer for good, once its steps are mostly noise; no threshold to tune |
  * | `costAware({ targetSpeedup })` | what gains least for the FLOPs of training it (after GreenTrainer) |
- * | `auto()` | what gains least for its FLOPs; ends training when little is left to gain |
+ * | `auto()` | the lower half; ends training when little is left to gain |
  * | `prefix()` | the layers below the first whose gradient still changes (AutoFreeze) |
  * | `schedule({ first, spacing })` | layer after layer from the bottom, at fixed times (FreezeOut) |
  * | `bottomFreeze(share)`, `topFreeze(share)` | the lowest layers and what is below them, or the highest layers |

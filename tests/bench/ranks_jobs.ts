@@ -5,6 +5,7 @@
  */
 
 import type { ExchangeTime } from "@firn/train";
+import type { Wire } from "@firn/train/ranks";
 import type { SHAPES } from "./shapes.ts";
 
 /** What is trained, and how ranks exchange. */
@@ -21,6 +22,8 @@ export interface Job {
   readonly every: number | null;
   /** Steps that are taken while parameters are on their way. */
   readonly delay: number;
+  /** How parameters are written on their way. */
+  readonly wire: Wire;
   /** Whether the bottom half of the layers is frozen. */
   readonly half: boolean;
 }
@@ -46,7 +49,10 @@ export const EVERY = 20, DELAY = 4;
 /** Micro-batches of a step where gradients are to hide. */
 const MICRO = 8;
 
-const full = { adapter: false, precision: "f16", micro: 1, every: null, delay: 0, half: false } as const;
+const full = {
+  ...{ adapter: false, precision: "f16", micro: 1 },
+  ...{ every: null, delay: 0, wire: "f32", half: false },
+} as const;
 const GPT2 = { ...full, shape: "gpt2-124m", batch: 8, length: 1024 } as const;
 const SMOL = { ...full, shape: "smollm2-135m", batch: 8, length: 512 } as const;
 const parameters = { every: EVERY } as const,
@@ -89,6 +95,9 @@ export const JOBS: readonly Job[] = [
   { ...GPT2, ...lora, ...half },
   { ...GPT2, ...lora, ...f32 },
   { ...GPT2, ...f32, ...late, ...half },
+  { ...GPT2, ...parameters, wire: "bf16" },
+  { ...GPT2, ...parameters, wire: "int8" },
+  { ...SMOL, ...parameters, wire: "int8" },
 ];
 
 /**
@@ -115,7 +124,7 @@ export const TINY: readonly Job[] = [false, true].flatMap((adapter) => {
 });
 
 /** The same steps on one GPU, which exchanges nothing. */
-const aloneOf = (job: Job): Job => ({ ...job, every: null, delay: 0 });
+const aloneOf = (job: Job): Job => ({ ...job, every: null, delay: 0, wire: "f32" });
 
 /**
  * The jobs of one GPU: each once, without what differs in the exchange only.
@@ -173,12 +182,16 @@ export const HEAD: readonly string[] = [
 ];
 
 /** A job in words. */
-export function nameOf({ shape, adapter, precision, micro, batch, length, every, delay, half }: Job): string {
+export function nameOf(
+  { shape, adapter, precision, micro, batch, length, every, delay, wire, half }: Job,
+): string {
   return [
     shape,
     `${adapter ? "LoRA, " : ""}${precision}`,
     `${micro > 1 ? `${micro} x ` : ""}B ${batch} T ${length}`,
-    every === null ? "gradients" : `parameters every ${every}${delay > 0 ? `, ${delay} late` : ""}`,
+    every === null ? "gradients" : `parameters every ${every}${delay > 0 ? `, ${delay} late` : ""}${
+        wire === "f32" ? "" : ` in ${wire}`
+      }`,
     ...half ? ["bottom half frozen"] : [],
   ].join(", ");
 }

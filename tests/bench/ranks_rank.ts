@@ -114,7 +114,7 @@ async function measure(
     ...{ steps: 1e6, lookEvery: 1e5, precision: job.precision, accumulate: job.micro },
     ...ranks !== null && { ranks },
     ...job.every !== null && ranks !== null && {
-      exchange: averageParameters({ every: job.every, delay: job.delay }),
+      exchange: averageParameters({ every: job.every, delay: job.delay, wire: job.wire }),
     },
   });
   const batches = batchesOf(job, ranks?.rank ?? 0), losses: number[] = [];

@@ -25,7 +25,7 @@ export interface StudyData {
   /** Names of the classes; null where the next token is learned. */
   readonly classes: readonly string[] | null;
   readonly train: readonly StudyRow[];
-  /** By which rates are chosen, and early stopping ends. */
+  /** By which rates are chosen; early stopping ends by the first rows. */
   readonly validation: readonly StudyRow[];
   /** By which nothing decides. */
   readonly test: readonly StudyRow[];

@@ -48,7 +48,7 @@ export interface Subject {
   start(params: object, seed: number): Promise<Start>;
   /** Trainings that runs share, by what they train. */
   readonly trainings: Map<string, SharedTraining>;
-  /** Loss alone, on the validation part. */
+  /** Loss alone, on the first rows of the validation part, which early stopping pays for. */
   validationLoss(params: object): Promise<number>;
   /** Perplexity of the State of the Union; null for a model that predicts no tokens. */
   perplexity(params: object): Promise<number | null>;
@@ -83,6 +83,8 @@ export interface SubjectSource {
 
 /** Deviation of a new head: `initializer_range` of both models. */
 const HEAD = 0.02;
+/** Tokens that early stopping judges by, about as many as four steps take. */
+const STOPPING = 8192;
 /** Tokens in a row of the State of the Union, and rows in a batch. */
 const MEMORY = { batch: 8, length: 256 };
 
@@ -120,6 +122,10 @@ export async function openSubject(gpu: Gpu, source: SubjectSource): Promise<Subj
     return await Promise.all(means.map((mean) => recordEvaluation(gpu, { loss: mean, params, batches })));
   };
   const parts = { validation: await recorded("validation"), test: await recorded("test") };
+  const early = await recordEvaluation(gpu, {
+    ...{ loss, params },
+    batches: everyBatch(data.validation.slice(0, Math.ceil(STOPPING / task.length)), sizes),
+  });
   const past = memory === null ? null : await recordEvaluation(gpu, {
     loss: nextTokenLoss(data.classes === null ? model : await load(null)),
     params: causalParams(shown),
@@ -167,7 +173,7 @@ export async function openSubject(gpu: Gpu, source: SubjectSource): Promise<Subj
     },
     async validationLoss(params) {
       show(params);
-      return (await runAll(parts.validation.slice(0, 1)))[0];
+      return (await early.run()).loss;
     },
     quality,
     perplexity,

@@ -157,7 +157,7 @@ Deno.test("runs of two folders are joined, and none counts twice", async () => {
     const parts = [{ folder: "a", lines: a.lines }, { folder: "b", lines: b.lines }];
     assertEquals(joinLines(parts), [one, two]);
     const error = assertThrows(() => joinLines([...parts, { folder: "c", lines: [two] }]), InputError);
-    assertMatch(error.message, /"b" and "c".*"moby-lora","full",0\.001,200,"tune"/);
+    assertMatch(error.message, /"b" and "c".*"moby-lora","full",0\.001,300,"tune"/);
     await Deno.writeTextFile(`${folder}/a/lines.jsonl`, lineOf(one) + lineOf(one));
     const twice = await assertRejects(() => openLines(`${folder}/a`), InputError);
     assertMatch(twice.message, /\/a" as none may count twice/);
@@ -182,7 +182,7 @@ Deno.test("runs of another primary policy, precision or GPU are refused", () => 
     assertMatch(error.message, rule);
   };
   refused({ policy: auto({ share: 0.1 }).name }, /^Cannot use the runs in "f" as its runs of auto must be/);
-  refused({ seed: 100 }, /its seeds must be of 200, 11, 12, 13, 14, 15: one is of 100;/);
+  refused({ seed: 100 }, /its seeds must be of 300, 21, 22, 23, 24, 25: one is of 100;/);
   refused({ precision: "f32" }, /must be of one precision, here f16: one is of f32/);
   refused({ versions: { adapter: "A100" } }, /must be of one kind of GPU, here H200: one is of A100/);
   assertThrows(() => checkAlike(lines, { ...expected, precision: "f32" }), InputError, "here f32");

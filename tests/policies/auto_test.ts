@@ -2,7 +2,7 @@
 
 import { InputError } from "@firn/train";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { auto, autoTau, diminishingReturns, gradES } from "../../policies/mod.ts";
+import { auto, autoTau, bottomFreeze, diminishingReturns, gradES } from "../../policies/mod.ts";
 import { component, COMPONENTS, ends, lookOf } from "./looks.ts";
 
 const PARTS = ["a", "b", "c", "d"].map((name) =>
@@ -100,19 +100,16 @@ Deno.test("diminishingReturns waits for alpha, and ends once for all", () => {
   assertEquals([ends(policy, ended), ends(policy, policy.next(ended, look([6], 9)))], [true, true]);
 });
 
-Deno.test("auto freezes nothing where all gain alike, and the bottom where it gains little", () => {
-  const policy = auto({ alpha: 0.1 });
-  const frozenBy = (gain: (size: number, depth: number) => number) => {
-    const steps = Array.from({ length: 10 }, (_, i) => i + 1);
-    const benefit = COMPONENTS.map((
-      { path, size, cost },
-    ) => [path, steps.map(() => gain(size, cost!.depth))]);
-    const look = lookOf({ benefit: Object.fromEntries(benefit) }, steps);
-    return policy.frozen(policy.next(policy.init(COMPONENTS, { steps: 100 }), look));
-  };
-  assertEquals(frozenBy((size) => size), []);
-  const bottom = COMPONENTS.slice(0, 4).map(({ path }) => path);
-  assertEquals(frozenBy((size, depth) => depth < 4 ? size / 10 : size), bottom);
+Deno.test("auto freezes the lower half whatever it reads, and ends where a cosine leaves little to gain", () => {
+  const policy = auto(), rate = (step: number) => cosine(step, 200);
+  const look = lookOf({ benefit: Object.fromEntries(COMPONENTS.map(({ path }) => [path, [1]])) }, [1]);
+  const lower = bottomFreeze(0.5).init(COMPONENTS, { steps: 200 });
+  assertEquals(
+    policy.frozen(policy.next(policy.init(COMPONENTS, { steps: 200 }), look)),
+    bottomFreeze(0.5).frozen(lower),
+  );
+  assertEquals([endOf(policy, rate), endOf(auto({ share: 0.01 }), rate)], [160, 178]);
+  assertThrows(() => auto({ layers: 0 }), InputError, "bottomFreeze(0)");
 });
 
 Deno.test("what finds its own threshold refuses options out of range", () => {

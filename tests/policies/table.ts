@@ -80,7 +80,6 @@ export const MEASURING: readonly FreezePolicy[] = [
   gradES({ alpha: 0.25 }),
   gradES({ alpha: 0, metric: "weightDelta", normalise: "lr*size", patience: 2 }),
   autoTau("benefit", { alpha: 0.3, quantile: 0.8, window: 0.2 }),
-  auto({ alpha: 0.2, maxSaving: 0.6 }),
   gradientProbe(),
   gradientProbe({ steps: 2, share: 0.25 }),
   adaGradSelect({ every: 3, share: 0.25, seed: 4 }),
@@ -127,6 +126,7 @@ export const ENDING: readonly FreezePolicy[] = [
 /** What decides by the step alone. */
 export const SCHEDULED: readonly FreezePolicy[] = [
   stopAt(7),
+  auto({ layers: 0.75, share: 0.1 }),
   bottomFreeze(0.5),
   topFreeze(0.5),
   after(0.3, bottomFreeze(1)),
