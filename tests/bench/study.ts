@@ -27,8 +27,10 @@ import { print, printError } from "../../examples/print.ts";
 import { machineOf } from "./machine.ts";
 import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
+import { keptText, type StudyRuns } from "./study_columns.ts";
 import { readData } from "./study_data.ts";
 import { estimateLines } from "./study_estimate.ts";
+import { joinKept, openBehind, readKept, type RunsOf } from "./study_kept.ts";
 import { checkAlike, joinLines, openLines, type StudyLine } from "./study_lines.ts";
 import { freshOf, modelsIn, openSubject, type Subject, type SubjectSource } from "./study_models.ts";
 import { BREADTH, PLAN, type StudyPlan, type StudyTask } from "./study_plan.ts";
@@ -40,9 +42,16 @@ import { bestRate, makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
 import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
 
+/** Where runs go when nothing else is said. */
+const OUT = "out/study";
+
 const FLAGS = {
   data: text("DIR", "folder of study.ts --prepare, with the folders of both models", "out/study/data"),
-  out: text("DIR", "folder of finished runs; --report joins several, with commas between them", "out/study"),
+  out: text(
+    "DIR",
+    `folder of finished runs, ${OUT} when absent; --keep, --report and --estimate join several, with commas between them`,
+    null,
+  ),
   tasks: text<string | null>(
     "A,B",
     "tasks that are run, in this order, each finished before the next; all when absent",
@@ -64,8 +73,15 @@ const FLAGS = {
   precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
   "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
   tiny: toggle("random models of a few parameters: shows that it runs"),
-  estimate: toggle("tells how long the runs that are left will take, by those in --out, and ends"),
-  report: toggle("writes tables, conclusions and the plot of the runs in --out into --document, and ends"),
+  kept: text("FILE", "runs that the repository keeps", "tests/bench/study_runs.jsonl"),
+  keep: toggle("adds the runs in --out to --kept, and ends"),
+  "from-kept": toggle("goes on behind the runs in --kept: none of them is made again"),
+  estimate: toggle(
+    "tells how long the runs that are left will take, by those in --out or else in --kept, and ends",
+  ),
+  report: toggle(
+    "writes what the runs in --out or else in --kept show into --document, with the plot, and ends",
+  ),
   document: text("FILE", "what --report writes into", "tests/bench/STUDY.md"),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
 };
@@ -145,10 +161,10 @@ export function withArms(plan: StudyPlan, names: string | null): StudyPlan {
 }
 
 async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
-  const { device } = flags;
+  const { device } = flags, out = flags.out ?? OUT;
   await using gpu = await openGpu({
     gpu: flags.gpu,
-    tuneCache: `${flags.out}/tune.json`,
+    tuneCache: `${out}/tune.json`,
     ...device !== null && { device },
   });
   await using power = openPowerMeter(device);
@@ -162,10 +178,11 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     versions: { adapter, driver, ...versions },
   };
   const sources = flags.tiny ? tinySources(gpu) : sourcesIn(gpu, flags.data);
-  const subjectOf = subjectsOf(gpu, sources), file = await openLines(flags.out);
+  const subjectOf = subjectsOf(gpu, sources);
+  const file = flags["from-kept"] ? await openBehind(out, await readKept(flags.kept)) : await openLines(out);
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
   checkAlike(file.lines, {
-    folder: flags.out,
+    folder: out,
     plan,
     primary: primary().name,
     precision: flags.precision,
@@ -176,7 +193,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
       tasks: plan.tasks,
       subjectOf,
       rateOf: (task) => bestRate(file.lines, { task, arm: "full" }) ?? task.rates[1],
-      out: flags.out,
+      out,
       seconds: flags.seconds,
       say: print,
     });
@@ -192,7 +209,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
       printError(`${clock()} failed: ${task.name}, ${arm}, rate ${rate}, seed ${seed}: ${stack ?? error}`);
       const date = new Date().toISOString(),
         line = { task: task.name, arm, rate, seed, error: `${message}`, date };
-      Deno.writeTextFileSync(`${flags.out}/failures.jsonl`, JSON.stringify(line) + "\n", { append: true });
+      Deno.writeTextFileSync(`${out}/failures.jsonl`, JSON.stringify(line) + "\n", { append: true });
     },
   });
   print(
@@ -216,13 +233,12 @@ export async function main(args: readonly string[]): Promise<void> {
     return;
   }
   const [core, breadth] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
-  if (flags.report) {
-    return await report(core, flags);
-  }
+  if (flags.keep) return await keep(core, flags);
+  if (flags.report) return await report(core, flags);
   const part = { core, breadth, scratch: flags.tiny ? TINY_SCRATCH : SCRATCH }[flags.part];
   const plan = withArms(withTasks(part, flags.tasks), flags.arms);
   if (flags.estimate) {
-    for (const line of estimateLines(plan, await linesIn(flags.out.split(",")))) print(line);
+    for (const line of estimateLines(plan, (await runsOf(flags)).lines)) print(line);
     return;
   }
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
@@ -235,21 +251,45 @@ export async function main(args: readonly string[]): Promise<void> {
   await runStudy(flags, plan);
 }
 
-/** The runs of all folders. */
-async function linesIn(folders: readonly string[]): Promise<StudyLine[]> {
-  return joinLines(
-    await Promise.all(folders.map(async (folder) => {
+/** The runs of all folders of a list. */
+async function runsIn(list: string): Promise<RunsOf> {
+  const parts = await Promise.all(
+    list.split(",").map(async (folder) => {
       const { lines } = await openLines(folder, { make: false });
-      return { folder, lines };
-    })),
+      return { folder, lines, cache: await readCache(folder) };
+    }),
   );
+  return { folder: list, lines: joinLines(parts), cache: parts.flatMap(({ cache }) => cache) };
 }
 
-/** Writes what the runs of all folders show. */
-async function report(plan: StudyPlan, { out, document }: Flags): Promise<void> {
-  const folders = out.split(","), lines = await linesIn(folders);
-  checkAlike(lines, { folder: out, plan, primary: primary().name, precision: null, adapter: null });
-  const cache = (await Promise.all(folders.map(readCache))).flat();
+/** The runs in --out, behind those in --kept where these are wanted, too; without --out those in --kept. */
+async function runsOf({ out, kept, ...flags }: Flags): Promise<StudyRuns> {
+  if (out === null) return await readKept(kept);
+  const own = await runsIn(out);
+  return flags["from-kept"] ? joinKept(await readKept(kept), own) : own;
+}
+
+/** Refuses runs that cannot stand in one table, from any GPU and of any precision. */
+function checkTogether(
+  plan: StudyPlan,
+  { folder, lines }: { readonly folder: string; readonly lines: readonly StudyLine[] },
+): void {
+  checkAlike(lines, { folder, plan, primary: primary().name, precision: null, adapter: null });
+}
+
+/** Adds runs to those that the repository keeps. */
+async function keep(plan: StudyPlan, { out, kept }: Flags): Promise<void> {
+  const before = await readKept(kept, { make: true }), own = await runsIn(out ?? OUT);
+  const runs = joinKept(before, own);
+  checkTogether(plan, { folder: `${kept},${own.folder}`, lines: runs.lines });
+  await hostFileSystem().write(kept, keptText(runs));
+  print(`${"written".padEnd(11)} ${kept}: ${runs.lines.length} runs, ${before.lines.length} of them before`);
+}
+
+/** Writes what the runs show. */
+async function report(plan: StudyPlan, flags: Flags): Promise<void> {
+  const { out, kept, document } = flags, { lines, cache } = await runsOf(flags);
+  checkTogether(plan, { folder: out ?? kept, lines });
   await writeReport(plan, { lines, cache, document });
   print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);
 }

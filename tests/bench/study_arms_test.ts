@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { Gpu } from "@firn/train";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { measureCache } from "./study_cache.ts";
+import { keptLine, keptText, parseKept } from "./study_columns.ts";
 import { openLines, type StudyLine } from "./study_lines.ts";
 import { openSubject, type Subject } from "./study_models.ts";
 import { BREADTH_ARMS, type StudyTask } from "./study_plan.ts";
@@ -62,7 +63,9 @@ Deno.test("the cache of a frozen half is timed on a model that classifies, and i
       ...{ tasks, subjectOf: () => subject, rateOf: () => 1e-3, out: folder, seconds: 600 },
       say: (line) => said.push(line),
     });
-    const [{ pairs }] = await readCache(folder), [{ full, cached }] = pairs;
+    const cache = await readCache(folder), [{ pairs }] = cache, [{ full, cached }] = pairs;
+    const kept = parseKept(keptText({ lines: [], cache }), "").cache;
+    assertEquals(kept[0].pairs.map((pair) => pair.cached), pairs.map((pair) => keptLine(pair.cached)));
     assertEquals([said.length, pairs.length, full.frozen, cached.frozen > 0], [3, 3, 0, true]);
     assert(2 * cached.flops < full.flops, `${cached.flops} of ${full.flops}`);
   } finally {

@@ -16,6 +16,7 @@ import { DataError, InputError, NotFoundError } from "@firn/train";
 import { UsageError } from "../../examples/flags.ts";
 import { withArms, withTasks } from "./study.ts";
 import { compileClock, joulesOf } from "./study_clocks.ts";
+import { keptLine, keptText, parseKept } from "./study_columns.ts";
 import { everyBatch, kindOf, trainBatches } from "./study_data.ts";
 import {
   checkAlike,
@@ -380,6 +381,9 @@ Deno.test("the tiny study goes on where it stopped, and arms of one training are
     const late = { ...options, plan: { ...plan, finalSeeds: [1, 2, 3] }, file, now: () => 600 - 1e-3 };
     const count = file.lines.length;
     assertEquals([await makeRuns(labOf(gpu), late), file.lines.length], [false, count]);
+
+    // Real runs are kept as made-up ones are, those that left the finite, too.
+    assertEquals(parseKept(keptText({ lines: file.lines, cache: [] }), "").lines, file.lines.map(keptLine));
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
