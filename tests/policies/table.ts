@@ -126,7 +126,6 @@ export const ENDING: readonly FreezePolicy[] = [
 /** What decides by the step alone. */
 export const SCHEDULED: readonly FreezePolicy[] = [
   stopAt(7),
-  auto({ layers: 0.75, share: 0.1 }),
   bottomFreeze(0.5),
   topFreeze(0.5),
   after(0.3, bottomFreeze(1)),
@@ -143,7 +142,10 @@ export const SCHEDULED: readonly FreezePolicy[] = [
   atMost(0.3, keepActive("*_proj", closePrefix(schedule({ first: 0.2 })))),
 ];
 
-export const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED, ...ENDING];
+/** What freezes by the step alone, and ends training by readings. */
+const BOTH: readonly FreezePolicy[] = [auto({ layers: 0.75, share: 0.1 })];
+
+export const POLICIES: readonly FreezePolicy[] = [...MEASURING, ...SCHEDULED, ...ENDING, ...BOTH];
 
 function orNull(value: number): number | null {
   return Number.isNaN(value) ? null : value;
