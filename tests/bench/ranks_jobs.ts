@@ -189,7 +189,9 @@ export function nameOf(
     shape,
     `${adapter ? "LoRA, " : ""}${precision}`,
     `${micro > 1 ? `${micro} x ` : ""}B ${batch} T ${length}`,
-    every === null ? "gradients" : `parameters every ${every}${delay > 0 ? `, ${delay} late` : ""}${
+    every === null
+      ? "gradients"
+      : `parameters every ${every}${delay > 0 ? `, ${delay} late` : ""}${
         wire === "f32" ? "" : ` in ${wire}`
       }`,
     ...half ? ["bottom half frozen"] : [],
