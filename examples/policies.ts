@@ -26,6 +26,7 @@ import {
   topFreeze,
 } from "@firn/train/policies";
 import { type Flag, text, UsageError, whole } from "./flags.ts";
+import { failed, ownPolicy } from "./own_policy.ts";
 
 /** Those that need no number which depends on the model. */
 const POLICIES: ReadonlyMap<string, () => FreezePolicy | undefined> = new Map<
@@ -91,7 +92,7 @@ export interface PolicyOptions extends Omit<GradESOptions, "tau"> {
  * @throws {UsageError} When there is no such name, or it is the address of a module elsewhere
  * @throws {NotFoundError} When there is no such module
  * @throws {FileError} When it cannot be read
- * @throws {InputError} When the module exports no policy, or has another hash; then nothing of it has run
+ * @throws {InputError} When the module throws or exports no policy, or has another hash; then nothing of it has run
  */
 export async function policyOf(
   name: string,
@@ -120,7 +121,7 @@ async function bareOf(
     );
   }
   const made = await importDefault(name, "--policy");
-  if (isPolicy(made)) return { policy: made, hash };
+  if (isPolicy(made)) return { policy: ownPolicy(made, { path: name, url: fileUrl(name).href }), hash };
   throw new InputError(
     `Cannot use "${name}" as its default export must be a freeze policy: got ${typeof made}; make one with definePolicy`,
   );
@@ -166,15 +167,15 @@ async function hashOf(path: string): Promise<string> {
  * @param path Its path, from the current folder
  * @param flag The flag that named it
  * @returns The export
- * @throws {InputError} When there is no such module, or it cannot be parsed
+ * @throws {InputError} When there is no such module, it cannot be parsed, or it throws
  */
 async function importDefault(path: string, flag: string): Promise<unknown> {
+  const url = fileUrl(path).href;
   try {
-    return (await import(fileUrl(path).href)).default;
+    return (await import(url)).default;
   } catch (cause) {
-    // What the module itself throws keeps its stack, which its author needs.
-    const { code, message } = cause as { readonly code?: string; readonly message?: string };
-    if (code !== "ERR_MODULE_NOT_FOUND") throw cause;
+    const { code, message } = (cause ?? {}) as { readonly code?: string; readonly message?: string };
+    if (code !== "ERR_MODULE_NOT_FOUND") throw failed({ path, url }, { what: "the module", cause });
     throw new InputError(`Cannot use "${path}" as it must be a module: ${message} Check ${flag}`, { cause });
   }
 }
