@@ -5,7 +5,7 @@
  */
 
 import { InputError, leaf, type Spec, type TensorTree, type Training } from "@firn/train";
-import { bytesText } from "@firn/train/report";
+import { bytesText, counted } from "@firn/train/report";
 import { type Flag, UsageError, whole } from "./flags.ts";
 import { print } from "./print.ts";
 
@@ -135,7 +135,7 @@ export function chooseBatch<P extends TensorTree, B extends TensorTree>(
   print(
     `batch       ${size}${parts > 1 ? ` × ${parts}` : ""}, ${why} ${memory}: a step takes ${
       parts > 1 && total !== null ? "at most " : ""
-    }${bytesText(bytes)}${blocks > 0 ? `, with ${blocks} blocks computed again` : ""}`,
+    }${bytesText(bytes)}${blocks > 0 ? `, with ${counted(blocks, "block")} computed again` : ""}`,
   );
   return told({ batch: size, accumulate: parts });
 }

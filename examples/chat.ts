@@ -37,6 +37,7 @@ import {
   sampleSource,
   splitRows,
 } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 import { startChat } from "./chat_turns.ts";
 import { positive, readFlags, runMain, text, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
@@ -157,7 +158,7 @@ export async function main(args: readonly string[]): Promise<void> {
     ...options,
     tokens: MOST_HELD,
   });
-  print(`data        ${rows.train.count} conversations to learn, ${rows.heldOut.count} held out`);
+  print(`data        ${counted(rows.train.count, "conversation")} to learn, ${rows.heldOut.count} held out`);
   const before = await perplexity(gpu, model, held);
   const after = await trained(gpu, model, { batches: batches.from(1), flags });
   print();

@@ -7,6 +7,7 @@
 import { DataError, type Gpu, type Model } from "@firn/train";
 import { type AskedText, logProbabilities } from "@firn/train/infer";
 import { hostFileSystem, type Tokenizer } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 import { stage } from "./progress.ts";
 
 /** A question, and what may follow it. */
@@ -173,12 +174,15 @@ export async function logLikelihoods(
 ): Promise<readonly number[]> {
   const texts = pairs.map(([context, continuation]) => askedOf(tokenizer, context, continuation));
   const asked = [...texts.keys()].filter((i) => texts[i].from < texts[i].ids.length);
-  const found = await stage(`scoring     ${pairs.length} answers`, (say) =>
-    logProbabilities(gpu, model, {
-      texts: asked.map((i) => texts[i]),
-      batch,
-      onProgress: ({ done, total }) => say(`${done} of ${total}`),
-    }));
+  const found = await stage(
+    `scoring     ${counted(pairs.length, "answer")}`,
+    (say) =>
+      logProbabilities(gpu, model, {
+        texts: asked.map((i) => texts[i]),
+        batch,
+        onProgress: ({ done, total }) => say(`${done} of ${total}`),
+      }),
+  );
   // A lone token has nothing before it that tells how likely it is.
   const result = pairs.map(() => 0);
   asked.forEach((at, i) => result[at] = found[i].reduce((sum, value) => sum + value, 0));

@@ -34,6 +34,7 @@ import { CONFIG_FLAGS, readCommand, writeConfig } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { classAccuracy, lossMetrics } from "@firn/train/evaluation";
+import { counted } from "@firn/train/report";
 import { checkEvaluation, EVERY_FLAGS, HELD_OUT } from "./evaluation_flags.ts";
 import { bestCopy, runEvaluations } from "./evaluation_run.ts";
 import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
@@ -292,9 +293,7 @@ function mistakeLines(scores: Scores, names: readonly string[]): string[] {
     row.map((count, said) => ({ count: k === said ? 0 : count, k, said }))
   );
   const most = pairs.filter(({ count }) => count > 0).sort((a, b) => b.count - a.count).slice(0, FEW);
-  return most.map(({ count, k, said }) =>
-    `${String(count).padStart(4)} times ${names[k]} is taken for ${names[said]}`
-  );
+  return most.map(({ count, k, said }) => `${`${count}`.padStart(4)} × ${names[k]} taken for ${names[said]}`);
 }
 
 /** Refuses flags that do not go together. */
@@ -333,7 +332,8 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
   const tokenizer = await loadTokenizer(folder, { model });
   print(`model       ${asked.model}, ${architecture}`);
   for (const note of model.notes ?? []) print(`note        ${note}`);
-  print(`data        ${train.length} texts to train on, ${test.length} to test with, ${labelsLine(names)}`);
+  const texts = counted(train.length, "text");
+  print(`data        ${texts} to train on, ${test.length} to test with, ${labelsLine(names)}`);
   const rows = encodeRows(train, { ...asked, tokenizer, names });
   const held = encodeRows(test, { ...asked, tokenizer, names });
   // Where a part of the data is there to decide by, the test decides nothing.
@@ -344,7 +344,8 @@ async function trainClassifier(asked: Flags, joined: Joined | null): Promise<voi
   const steps = flags.epochs === null ? flags.steps ?? STEPS : Math.ceil(flags.epochs * rows.length / batch);
   checkOptimizer({ ...flags, steps });
   checkGroups(flags, [...flatten(model.params).keys()]);
-  print(`training    ${steps} steps of ${batch} texts, of at most ${length} tokens\n`);
+  const each = `${counted(batch, "text")}, of at most ${counted(length, "token")}`;
+  print(`training    ${counted(steps, "step")} of ${each}\n`);
 
   const sizes = { batch, length, padding: Number(model.source.pad_token_id ?? 0) };
   await joined?.agree({

@@ -35,7 +35,7 @@ import {
   type TrainingOptions,
 } from "@firn/train";
 import type { Ranks } from "@firn/train/ranks";
-import { flopText, percent } from "@firn/train/report";
+import { counted, flopText, percent } from "@firn/train/report";
 import { batchFlags, checkBatch, chooseBatch } from "./batch_flags.ts";
 import {
   CLASSES,
@@ -252,16 +252,18 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
   const trainer = trainerFor(flags.accumulate), { validation } = data;
   const training = digitTraining(gpu, model, { ...recipe, policy, validation, trainer, ...together });
   print(`model       ${flags.model}`);
-  print(`data        ${data.count} digits to train on, ${data.test.count} to test with`);
-  if (data.validation) print(`validation  ${data.held} digits, every ${data.validation.every} steps`);
+  print(`data        ${counted(data.count, "digit")} to train on, ${data.test.count} to test with`);
+  if (data.validation) {
+    print(`validation  ${counted(data.held, "digit")}, every ${counted(data.validation.every, "step")}`);
+  }
   print(`policy      ${policy?.name ?? "none"}\n`);
 
   const measure = (params: object): Promise<number> =>
-    stage(`testing     on ${data.test.count} digits`, (say) =>
+    stage(`testing     on ${counted(data.test.count, "digit")}`, (say) =>
       accuracy(gpu, model, {
         params,
         digits: data.test,
-        onProgress: ({ done, total }) => say(`${done} of ${total} batches done`),
+        onProgress: ({ done, total }) => say(`${done} of ${counted(total, "batch")} done`),
       }));
   checkGroups(flags, [...flatten(params).keys()]);
   const toml = configText("digits", { table: FLAGS, flags, ranks: joined?.ranks.size });
@@ -299,7 +301,7 @@ async function trainDigits(request: RunRequest<typeof FLAGS>, joined: Joined | n
   if (joined?.follows) return; // Rank 0 saves and judges what all have made.
   const after = await training.withWeights(state, measure);
   const summary: Summary = [
-    ["Accuracy", `${(100 * after).toFixed(2)} % of ${data.test.count} digits`],
+    ["Accuracy", `${(100 * after).toFixed(2)} % of ${counted(data.test.count, "digit")}`],
     ...costRows(gpu, { training, state, began, flops: flopRow }),
     ...freezingRows(run.log.lines, flags),
   ];

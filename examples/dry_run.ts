@@ -22,7 +22,7 @@ import {
 } from "@firn/train";
 import { checkpointKeeper } from "@firn/train/checkpoint";
 import { memoryFileSystem } from "@firn/train/data";
-import { bytesText, memoryText } from "@firn/train/report";
+import { bytesText, counted, memoryText } from "@firn/train/report";
 import { print } from "./print.ts";
 import { clock, stage } from "./progress.ts";
 import { unwritten } from "./unwritten.ts";
@@ -188,7 +188,7 @@ export function printPlan(plan: ShownPlan): void {
   print(
     `steps       ${whole(steps)} of ${ranks === 1 ? "" : `${ranks} ranks × `}${
       accumulate === 1 ? "" : `${accumulate} × `
-    }${batch} × ${length} tokens, ` +
+    }${batch} × ${counted(length, "token")}, ` +
       `${whole(batches * tokensPerStep)} tokens${epochs}`,
   );
   print(
@@ -204,7 +204,7 @@ export function printPlan(plan: ShownPlan): void {
     print(`exchanged   ${bytesText(cost.exchanged)} a step by each rank, if nothing freezes`);
   }
   print(
-    `a step      ${cost.launches} launches, ${(cost.flops / 1e9).toFixed(2)} GFLOP, ${
+    `a step      ${counted(cost.launches, "launch")}, ${(cost.flops / 1e9).toFixed(2)} GFLOP, ${
       bytesText(cost.bytes)
     } read and written`,
   );

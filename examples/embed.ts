@@ -8,6 +8,7 @@
  * @module
  */
 
+import { counted } from "@firn/train/report";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { readFlags, runMain, text, UsageError, whole } from "./flags.ts";
 import { helpOf } from "./help.ts";
@@ -80,14 +81,16 @@ export async function main(args: readonly string[]): Promise<void> {
   const passages = query === undefined ? await passagesOf(corpus, cut) : await cutPassages(corpus, cut);
   if (query === undefined && passages.length < 4) {
     throw new UsageError(
-      `--data must have neighbours of ${flags.words} words each where there is no query: it has too few; give a query, or fewer --words`,
+      `--data must have neighbours of ${
+        counted(flags.words, "word")
+      } each where there is no query: it has too few; give a query, or fewer --words`,
     );
   }
   if (passages.length < 2) throw new UsageError("--data must have two passages or more: it has one");
   const { gpu, model, tokenizer } = await openReader(flags.model, flags, { to: Deno.stdout });
   await using _ = gpu;
   const embedded = (texts: readonly string[]) =>
-    stage(`embedding   ${texts.length} texts`, (say) =>
+    stage(`embedding   ${counted(texts.length, "text")}`, (say) =>
       embed(gpu, model, {
         texts,
         tokenizer,
@@ -113,7 +116,7 @@ export async function main(args: readonly string[]): Promise<void> {
       `${name.padEnd(22)} MRR ${meanReciprocalRank.toFixed(3)}, first ${(100 * first).toFixed(1)} %${note}`,
     );
   };
-  print(`finding the next of ${passages.length} passages of ${flags.words} words`);
+  print(`finding the next of ${counted(passages.length, "passage")} of ${counted(flags.words, "word")}`);
   line("word counts", (a, b) => cosine(words[a], words[b]), ", the baseline");
   line("model", (a, b) => cosine(vectors[a], vectors[b]));
   line("model and word counts", (a, b) => cosine(vectors[a], vectors[b]) + cosine(words[a], words[b]));

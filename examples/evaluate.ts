@@ -10,6 +10,7 @@
 
 import { headOf } from "@firn/train/models";
 import { InputError } from "@firn/train";
+import { counted } from "@firn/train/report";
 import { readQuestions, scoreChoices } from "./choices.ts";
 import { predict } from "./classify.ts";
 import { columnsIn, DATA_FLAGS } from "./data_flags.ts";
@@ -85,7 +86,7 @@ async function evaluateChoices(
       batch,
     });
     const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
-    print(`${path}: ${count} questions`);
+    print(`${path}: ${counted(count, "question")}`);
     print(`acc         ${percent(accuracy)}`);
     print(`acc_norm    ${percent(accuracyByLength)}`);
     print(`chance      ${percent(chance)}`);
@@ -117,7 +118,7 @@ async function evaluateClasses({ gpu, model, tokenizer }: Reader, flags: Flags):
   });
   const found = await predict(gpu, model, { batches, count: rows.length });
   const scores = scoresOf(rows.map(({ label }) => label), found, names.length);
-  print(`accuracy    ${(100 * scores.accuracy).toFixed(2)} % of ${rows.length} texts`);
+  print(`accuracy    ${(100 * scores.accuracy).toFixed(2)} % of ${counted(rows.length, "text")}`);
   print(`F1          ${(100 * scores.macroF1).toFixed(2)} (mean of classes)`);
   for (const line of confusionLines(scores, names)) print(line);
 }

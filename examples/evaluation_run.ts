@@ -15,7 +15,7 @@ import {
 } from "@firn/train";
 import { loadCheckpoint, saveCheckpoint } from "@firn/train/checkpoint";
 import { type Best, type Evaluation, evaluator, type Metrics } from "@firn/train/evaluation";
-import type { RunLog } from "@firn/train/report";
+import { counted, type RunLog } from "@firn/train/report";
 import { type EvaluationFlags, type EveryFlags, followOf } from "./evaluation_flags.ts";
 import { bestCheckpoint } from "./output.ts";
 import { print } from "./print.ts";
@@ -120,7 +120,11 @@ export function runEvaluations<P extends TensorTree, B extends TensorTree>(
         await store.keep(state);
       }
       if (best.stop) {
-        say(`step ${state.step}: no better ${flags.best} in ${best.since} evaluations: training ends`);
+        say(
+          `step ${state.step}: no better ${flags.best} in ${
+            counted(best.since, "evaluation")
+          }: training ends`,
+        );
       }
       return best.stop;
     },

@@ -12,7 +12,7 @@ import { DataError, free, freeState, type Gpu, type Model, nextTokenLoss } from 
 import { loadTokenizer } from "@firn/train/data";
 import { loadAdapter } from "@firn/train/hub";
 import { rankBatches } from "@firn/train/ranks";
-import { change, type Quality } from "@firn/train/report";
+import { change, counted, type Quality } from "@firn/train/report";
 import { lossMetrics } from "@firn/train/evaluation";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
@@ -270,7 +270,9 @@ function printSetup(
   if (base.adapter !== undefined) print(`adapter     ${adapterLine(base)}`);
   for (const [name, text] of data.notes) print(`${name.padEnd(11)} ${text}`);
   if (data.watched !== undefined) {
-    print(`validation  ${data.watched.length} batches, every ${validateEvery(flags)} steps`);
+    print(
+      `validation  ${counted(data.watched.length, "batch")}, every ${counted(validateEvery(flags)!, "step")}`,
+    );
   }
   print(`policy      ${policy?.name ?? "none"}`);
   print(`rate        ${flags.lr}, ${why}`);

@@ -18,6 +18,7 @@ import {
 } from "@firn/train";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { companionFiles } from "@firn/train/hub";
+import { counted } from "@firn/train/report";
 import { chooseBatch, tokensOf } from "./batch_flags.ts";
 import { today } from "./data_flags.ts";
 import { averagedLooks, type ExchangeFlags, exchangeOf } from "./exchange_flags.ts";
@@ -158,7 +159,7 @@ export function withSteps(
   if (flags.epochs === null) return { ...plan, flags: { ...flags, steps: flags.steps ?? STEPS } };
   if (epoch === null) {
     throw new InputError(
-      `Cannot tell how many steps ${flags.epochs} epochs of "${
+      `Cannot tell how many steps ${counted(flags.epochs, "epoch")} of "${
         flags.data.join(", ")
       }" are as the rows must fit a buffer ` +
         "to be counted: there are more; give --steps",

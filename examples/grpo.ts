@@ -28,6 +28,7 @@ import { newAdapter, newModel } from "@firn/train/hub";
 import { defineGeneration } from "@firn/train/infer";
 import { withoutAdapter } from "@firn/train/models";
 import { groupAdvantages, type GrpoBatch, grpoLoss, labelLogProbabilities } from "@firn/train/objectives";
+import { counted } from "@firn/train/report";
 import {
   ANSWER,
   answerOf,
@@ -247,7 +248,7 @@ export async function main(args: readonly string[]): Promise<void> {
   });
   const after = await accuracy(gpu, await improved(gpu, policy, { train, flags }), held);
   print(
-    `after       ${percent(after)}, after ${flags.steps} steps of GRPO, in ${
+    `after       ${percent(after)}, after ${counted(flags.steps, "step")} of GRPO, in ${
       clock(performance.now() - began)
     }`,
   );

@@ -6,6 +6,7 @@
 
 import { InputError } from "@firn/train";
 import { type Columns, openRows } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 
 /** A text and its class. */
 export interface Example {
@@ -105,7 +106,7 @@ export function divided(examples: readonly Example[]): Labelled {
   if (labels < 2 || parts.some((part) => part.length === 0)) {
     throw new InputError(
       `Cannot divide the examples as there must be two labels, and some texts for each of three parts: ` +
-        `there are ${labels} labels in ${examples.length} examples; give more`,
+        `got ${counted(labels, "label")} in ${counted(examples.length, "example")}; give more`,
     );
   }
   const [train, validation, test] = parts;

@@ -33,6 +33,7 @@ import {
   splitRows,
 } from "@firn/train/data";
 import { newAdapter, saveAdapter } from "@firn/train/hub";
+import { counted } from "@firn/train/report";
 import { batchFlags, checkBatch, chooseBatch, type ChosenBatch, tokensOf } from "./batch_flags.ts";
 import { columnsFlag, columnsIn } from "./data_flags.ts";
 import { averagedLooks, checkExchange, EXCHANGE_FLAGS, exchangeOf } from "./exchange_flags.ts";
@@ -142,7 +143,9 @@ async function trainAdapter(asked: Flags, joined: Joined | null): Promise<void> 
   const batches = await rowBatches(sources[0], { ...options, batch: wholeBatch(batch, joined) }),
     held = await evaluationBatches(sources[1], { ...options, tokens: MOST_HELD });
   print(
-    `data        ${rows.train.count} pairs to learn, ${rows.heldOut.count} held out, ${batches.first.learned} tokens learned`,
+    `data        ${counted(rows.train.count, "pair")} to learn, ${rows.heldOut.count} held out, ${
+      counted(batches.first.learned, "token")
+    } learned`,
   );
 
   const leaves = [...flatten(model.params)], trained = leaves.filter(([path]) => model.trainable!(path));

@@ -6,6 +6,7 @@
 
 import type { Gpu, Model } from "@firn/train";
 import { loadAdapter, newAdapter, type Storage, type Targets } from "@firn/train/hub";
+import { counted } from "@firn/train/report";
 import {
   type Flag,
   oneOf,
@@ -132,7 +133,9 @@ export function adapterLine({ adapter, params }: Model): string | undefined {
   const { r, lora_alpha } = adapter.source;
   const sizes = [...adapter.trained].map((path) => sizeAt(params, path));
   const count = sizes.reduce((a, b) => a + b, 0).toLocaleString("en-US");
-  return `rank ${r}, alpha ${lora_alpha}, ${adapter.layers.size} modules, ${count} parameters trained`;
+  return `rank ${r}, alpha ${lora_alpha}, ${
+    counted(adapter.layers.size, "module")
+  }, ${count} parameters trained`;
 }
 
 function sizeAt(tree: object, path: string): number {

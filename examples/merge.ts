@@ -9,6 +9,7 @@
  */
 
 import { companionFiles, loadAdapter, mergeAdapter, type SaveDType, saveModel } from "@firn/train/hub";
+import { counted } from "@firn/train/report";
 import { type Flag, oneOf, readFlags, runMain, UsageError } from "./flags.ts";
 import { helpOf } from "./help.ts";
 import { GPU_FLAGS, openShown } from "./gpu.ts";
@@ -64,7 +65,7 @@ export async function main(args: readonly string[]): Promise<void> {
     ...flags.dtype !== "same" && { dtype: flags.dtype },
   };
   await stage(`saving      ${out}`, () => saveModel(gpu, merged, { folder: out, files, ...options }));
-  print(`${"written".padEnd(11)} ${out}, ${adapted.adapter!.layers.size} pairs merged`);
+  print(`${"written".padEnd(11)} ${out}, ${counted(adapted.adapter!.layers.size, "pair")} merged`);
 }
 
 if (import.meta.main) await runMain(main, "merge");

@@ -5,6 +5,7 @@
  */
 
 import { type Corpus, corpusOfRows, openRows, type Rows } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 import { columnsIn, type OpenFlags, weightsOf } from "./data_flags.ts";
 import { setsOf } from "./evaluation_flags.ts";
 import { UsageError } from "./flags.ts";
@@ -83,7 +84,7 @@ async function openTrainRows(sources: readonly string[], flags: OpenFlags): Prom
     columns: columnsIn(flags.columns)!,
     skipBadRows: flags["skip-bad-rows"],
   });
-  if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
+  if (rows.skipped > 0) print(`skipped     ${counted(rows.skipped, "row")} that cannot be used`);
   if (["text", "completion", "chat"].includes(rows.kind)) return rows;
   const mend = rows.kind === "preference"
     ? "; name the better answer: --columns prompt=prompt,completion=chosen, or messages=chosen where it is a conversation"

@@ -23,6 +23,7 @@ import {
   pairSamples,
   type SamplePair,
 } from "@firn/train/objectives";
+import { counted } from "@firn/train/report";
 import { columnsIn, type DataFlags, weightsOf } from "./data_flags.ts";
 import { UsageError } from "./flags.ts";
 import { locateData } from "./hub.ts";
@@ -69,7 +70,7 @@ export async function readPairs(
     ? splitRows(rows as Rows<"preference">, Math.round(1 / flags["held-out"]))
     : { train: rows, heldOut: await openPairRows([flags.validation], flags) };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
-    say(`${rows.count} rows`);
+    say(`${counted(rows.count, "row")}`);
     const train = await encode(split.train, { flags, tokenizer, template });
     const held = await encode(split.heldOut, { flags, tokenizer, template, others: train.pairs });
     const tokens = train.pairs.reduce((n, { first, second }) => n + first.ids.length + second.ids.length, 0);
@@ -77,13 +78,18 @@ export async function readPairs(
       train: train.pairs,
       held: held.pairs,
       notes: [
-        ["data", `${flags.data.join(", ")}, ${rows.count} rows of kind ${rows.kind}`],
-        ["pairs", `${train.pairs.length} of at most ${flags.length} tokens, ${tokens} tokens`],
-        ...train.cut > 0 ? [["left out", `${train.cut} rows of which an answer does not fit`] as const] : [],
-        ...train.unusable > 0
-          ? [["skipped", `${train.unusable} rows of which no tokens can be made`] as const]
+        ["data", `${flags.data.join(", ")}, ${counted(rows.count, "row")} of kind ${rows.kind}`],
+        [
+          "pairs",
+          `${train.pairs.length} of at most ${counted(flags.length, "token")}, ${counted(tokens, "token")}`,
+        ],
+        ...train.cut > 0
+          ? [["left out", `${counted(train.cut, "row")} of which an answer does not fit`] as const]
           : [],
-        ["held out", `${held.pairs.length} pairs`],
+        ...train.unusable > 0
+          ? [["skipped", `${counted(train.unusable, "row")} of which no tokens can be made`] as const]
+          : [],
+        ["held out", `${counted(held.pairs.length, "pair")}`],
       ],
     };
   });
@@ -98,7 +104,7 @@ async function openPairRows(named: readonly string[], flags: Flags): Promise<Pai
   const rows = isFeedback
     ? await openRows(sources, { ...options, kind: "feedback" })
     : await openRows(sources, { ...options, kind: "preference" });
-  if (rows.skipped > 0) print(`skipped     ${rows.skipped} rows that cannot be used`);
+  if (rows.skipped > 0) print(`skipped     ${counted(rows.skipped, "row")} that cannot be used`);
   return rows;
 }
 

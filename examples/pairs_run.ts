@@ -8,6 +8,7 @@ import type { Gpu, Model, TokenBatch } from "@firn/train";
 import { evaluateObjective, type FullPairBatch, type Objective, withReference } from "@firn/train/objectives";
 import type { Metric, Metrics } from "@firn/train/evaluation";
 import { rankBatches } from "@firn/train/ranks";
+import { counted } from "@firn/train/report";
 import { configText } from "./config.ts";
 import { HELD_OUT } from "./evaluation_flags.ts";
 import { bestFile, NO_STORE, runEvaluations } from "./evaluation_run.ts";
@@ -223,13 +224,16 @@ function judged(
     readonly made: PairTraining;
   },
 ): Promise<Judged> {
-  return stage(`evaluating  ${held.length} batches of held-out pairs`, (say) =>
-    evaluateObjective(gpu, {
-      objective,
-      params,
-      batches: held,
-      onProgress: ({ done, total }) => say(`${done} of ${total} done`),
-    }));
+  return stage(
+    `evaluating  ${counted(held.length, "batch")} of held-out pairs`,
+    (say) =>
+      evaluateObjective(gpu, {
+        objective,
+        params,
+        batches: held,
+        onProgress: ({ done, total }) => say(`${done} of ${total} done`),
+      }),
+  );
 }
 
 /** What evaluations while it trains judge by: the loss, and what tells preferences apart. */

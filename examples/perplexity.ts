@@ -5,6 +5,7 @@
  */
 
 import { evaluate, type Gpu, type Model, nextTokenLoss, type TokenBatch } from "@firn/train";
+import { counted } from "@firn/train/report";
 import { stage } from "./progress.ts";
 
 /**
@@ -17,7 +18,7 @@ import { stage } from "./progress.ts";
  * @throws {NonFiniteError} When it is not finite; it names the first parameter that is not
  */
 export function perplexity(gpu: Gpu, model: Model, batches: readonly TokenBatch[]): Promise<number> {
-  return stage(`evaluating  ${batches.length} batches of held-out text`, async (say) => {
+  return stage(`evaluating  ${counted(batches.length, "batch")} of held-out text`, async (say) => {
     say("compiling its kernels");
     const { loss } = await evaluate(gpu, {
       loss: nextTokenLoss(model),

@@ -32,7 +32,7 @@ import {
 } from "@firn/train/data";
 import { companionFiles, newModel, saveModel } from "@firn/train/hub";
 import { rankBatches } from "@firn/train/ranks";
-import type { Quality } from "@firn/train/report";
+import { counted, type Quality } from "@firn/train/report";
 import { encodeFiles, trainBpe } from "./bpe.ts";
 import { configText } from "./config.ts";
 import { positive, runMain, text, topic, UsageError, type Values, whole } from "./flags.ts";
@@ -310,7 +310,9 @@ function printSetup(
   const parameters = [...flatten(params).values()].reduce((n, { shape }) => n + sizeOf(shape), 0);
   print(`model       ${(parameters / 1e6).toFixed(2)} M parameters`);
   print(
-    `data        ${flags.data}, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+    `data        ${flags.data}, ${counted(batches.count!, "window")} of ${counted(flags.length, "token")}, ${
+      counted(held.length, "batch")
+    } held out`,
   );
 }
 

@@ -8,6 +8,7 @@ import { type Gpu, InputError, type Model } from "@firn/train";
 import type { Sampling } from "@firn/train/infer";
 import { loadTokenizer, type Tokenizer } from "@firn/train/data";
 import { loadAdapter, loadModel, type Storage } from "@firn/train/hub";
+import { counted } from "@firn/train/report";
 import {
   type Flag,
   fromZero,
@@ -139,5 +140,5 @@ export function turn(): Promise<void> {
 /** Tokens per second as text. The first token comes after the prompt was read and kernels were compiled, and is not timed. */
 export function paceText(tokens: number, milliseconds: number): string {
   const timed = Math.max(0, tokens - 1), pace = 1000 * timed / Math.max(milliseconds, 1);
-  return `${tokens} tokens${timed === 0 ? "" : `, ${pace.toFixed(1)} per second after the first`}`;
+  return `${counted(tokens, "token")}${timed === 0 ? "" : `, ${pace.toFixed(1)} per second after the first`}`;
 }

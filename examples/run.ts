@@ -12,6 +12,7 @@ import {
   bytesText,
   change,
   componentsLine,
+  counted,
   endingText,
   exchangePace,
   freezeText,
@@ -340,8 +341,7 @@ export function gflopRow(first: number, last: number): Summary[number] {
  * Sums up what a run cost.
  *
  * @param gpu The device
- * @param options The training, its last state, when the command began, as `performance.now()` counts, and the row of the
- * floating-point operations of a step, from those of the first and the last one
+ * @param options The training, its last state, when it began, by `performance.now()`, and the row of the operations of a step
  * @returns The rows
  */
 export function costRows(
@@ -353,9 +353,9 @@ export function costRows(
     readonly flops: (first: number, last: number) => Summary[number];
   },
 ): Summary {
-  const [first, last] = [training.costOf([]), state.cost!];
+  const [first, last] = [training.costOf([]), state.cost!], all = training.components().length;
   return [
-    ["Frozen", `${state.frozen.length} of ${training.components().length} components`],
+    ["Frozen", `${state.frozen.length} of ${counted(all, "component")}`],
     flops(first.matmulFlops, last.matmulFlops),
     ["Launches a step", change(first.launches, last.launches, 0)],
     ["Traffic a step", `${bytesText(first.bytes)} → ${bytesText(last.bytes)} read and written by kernels`],

@@ -7,6 +7,7 @@
 import type { CachedPrefix, FreezePolicy, Path, Training } from "@firn/train";
 import {
   bytesText,
+  counted,
   flopText,
   type FreezeSavings,
   freezeSavings,
@@ -37,7 +38,7 @@ export function freezingRows(
   return [
     [
       "Forecast",
-      `${steps.forecast} steps without a freeze: ${flopText(flops.forecast)} by all kernels` +
+      `${counted(steps.forecast, "step")} without a freeze: ${flopText(flops.forecast)} by all kernels` +
       (seconds === null ? "" : `, ${secondsText(seconds.forecast)}`),
     ],
     ["Real", realText(savings)],
@@ -63,7 +64,7 @@ export function frozenRows(
 ): Summary {
   const cached = cachedRows(training.prefix());
   if (policy === undefined) return cached;
-  const count = `${frozen.length} of ${training.components().length} components`;
+  const count = `${frozen.length} of ${counted(training.components().length, "component")}`;
   return [["Frozen", count], ...cached, ["Recommended", recommendation(kind)]];
 }
 
@@ -76,7 +77,7 @@ function cachedRows(prefix: CachedPrefix | null): Summary {
     "Cached prefix",
     samples === 0
       ? "nothing: no step came after the bottom froze, or froze otherwise"
-      : `${samples} samples, ${bytesText(bytes)}${samples < room ? "" : ", no room for more"}`,
+      : `${counted(samples, "sample")}, ${bytesText(bytes)}${samples < room ? "" : ", no room for more"}`,
   ]];
 }
 
@@ -90,7 +91,7 @@ function realText({ steps, flops, seconds, changes, changeSeconds }: FreezeSavin
     ...seconds === null ? [] : [changed(secondsText(seconds.real), seconds)],
     changesText(changes, seconds === null ? null : changeSeconds),
   ];
-  return `${steps.real} steps: ${parts.join(", ")}`;
+  return `${counted(steps.real, "step")}: ${parts.join(", ")}`;
 }
 
 function changesText(changes: number, seconds: number | null): string {

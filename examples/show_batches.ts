@@ -6,6 +6,7 @@
 
 import type { TokenBatch } from "@firn/train";
 import { type Batches, type Tokenizer, type TokenRun, tokenRuns } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 import { print, printRuns } from "./print.ts";
 
 /**
@@ -20,14 +21,16 @@ export async function showBatches(
 ): Promise<void> {
   for (let step = 1; step <= count; step++) {
     const batch = await batches.at(step), [rows, length] = batch.inputIds.shape;
-    print(`batch ${step}, ${rows} rows of ${length} tokens`);
+    print(`batch ${step}, ${counted(rows, "row")} of ${counted(length, "token")}`);
     const shown = tokenRuns(batch, tokenizer), empty = shown.filter((runs) => runs.length === 0).length;
     for (const [row, runs] of shown.entries()) {
       if (runs.length === 0) continue;
       const of = (chosen: readonly TokenRun[]): number => chosen.reduce((n, { tokens }) => n + tokens, 0);
-      print(`row ${row + 1}, ${of(runs)} tokens, ${of(runs.filter(({ learned }) => learned))} learned`);
+      print(
+        `row ${row + 1}, ${counted(of(runs), "token")}, ${of(runs.filter(({ learned }) => learned))} learned`,
+      );
       printRuns(runs.map(({ text, learned }) => ({ text, marked: learned })));
     }
-    if (empty > 0) print(`${empty} rows of padding`);
+    if (empty > 0) print(`${counted(empty, "row")} of padding`);
   }
 }

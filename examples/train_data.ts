@@ -25,6 +25,7 @@ import {
   type Tokenizer,
   tokenWindows,
 } from "@firn/train/data";
+import { counted } from "@firn/train/report";
 import type { DataFlags } from "./data_flags.ts";
 import { UsageError } from "./flags.ts";
 import { isStream, type OpenData, type OpenedData, type RowData } from "./open_data.ts";
@@ -126,9 +127,9 @@ async function readText(
     notes: [
       [
         "data",
-        `${
-          flags.data.join(", ")
-        }, ${batches.count} windows of ${flags.length} tokens, ${held.length} batches held out`,
+        `${flags.data.join(", ")}, ${counted(batches.count, "window")} of ${
+          counted(flags.length, "token")
+        }, ${counted(held.length, "batch")} held out`,
       ],
       ...evaluated < heldTokens
         ? [
@@ -263,7 +264,7 @@ async function readRows(
   // What decides when to stop is not what the run is judged by.
   const parts = validates ? splitParts(split.train) : { train: split.train, heldOut: null };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
-    say(`${count} rows`);
+    say(`${counted(count, "row")}`);
     const batches = await batchesOf(parts.train, given), { first } = batches;
     const held = split.heldOut === null
       ? await heldFrom(validation!, given)
@@ -282,7 +283,7 @@ async function readRows(
         ...notesOf(parts.train),
         ["rows", rowsNote(batches, flags)],
         ...leftOut(batches, { data: parts.train, flags, made }),
-        ["held out", `${held.length} batches`],
+        ["held out", `${counted(held.length, "batch")}`],
       ],
     };
   });
@@ -293,7 +294,7 @@ function notesOf({ parts }: RowData): (readonly [string, string])[] {
   const total = parts.reduce((n, { weight }) => n + weight, 0);
   return parts.map(({ name, rows, weight }) => {
     const share = parts.length === 1 ? "" : `, ${(100 * weight / total).toFixed(1)} % of the rows of a batch`;
-    return ["data", `${name}, ${rows.count} rows of kind ${rows.kind}${share}`];
+    return ["data", `${name}, ${counted(rows.count, "row")} of kind ${rows.kind}${share}`];
   });
 }
 
@@ -310,9 +311,14 @@ function leftOut(
   const whole = steps !== null && others.length === 0 && first.samples < part.rows.count;
   const cut = whole && flags.long !== "split" ? part.rows.count - made[0].unusable() - first.samples : 0;
   return [
-    ...skipped > 0 ? [["skipped", `${skipped} rows of which no tokens can be made`] as const] : [],
+    ...skipped > 0 ? [["skipped", `${counted(skipped, "row")} of which no tokens can be made`] as const] : [],
     ...cut > 0
-      ? [["left out", `${cut} rows without a token to learn within ${flags.length} tokens`] as const]
+      ? [
+        [
+          "left out",
+          `${counted(cut, "row")} without a token to learn within ${counted(flags.length, "token")}`,
+        ] as const,
+      ]
       : [],
   ];
 }
@@ -320,5 +326,7 @@ function leftOut(
 function rowsNote({ first, steps }: RowBatches, { pack, length }: DataFlags): string {
   const rows = pack ? `${first.samples} packed in ${first.rows}` : `${first.rows}`;
   const part = steps === null ? ", in the first buffer" : "";
-  return `${rows} of at most ${length} tokens, ${first.tokens} tokens, ${first.learned} of them learned${part}`;
+  return `${rows} of at most ${counted(length, "token")}, ${
+    counted(first.tokens, "token")
+  }, ${first.learned} of them learned${part}`;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { DataError, InputError, NotFoundError } from "../errors.ts";
 import type { FileSystemOptions } from "../host/file_system.ts";
 import { hostFileSystem } from "../host/host_file_system.ts";
@@ -88,7 +89,9 @@ async function withRank(
   if (exchanges === undefined) return loaded;
   if (exchanges.ranks !== size) {
     throw new InputError(
-      `Cannot resume from "${loaded.path}" on ${size} ranks as each goes on from moments of its own: it is of ${exchanges.ranks}; start as many`,
+      `Cannot resume from "${loaded.path}" on ${
+        counted(size, "rank")
+      } as each goes on from moments of its own: it is of ${exchanges.ranks}; start as many`,
     );
   }
   let own: Checkpoint | null = null;
@@ -204,7 +207,9 @@ async function loadTensors(
     const seen = file.specs.get(name), bytes = elementBytes(spec);
     if (seen !== undefined && seen.dtype === "U32" && seen.end - seen.begin === bytes) continue;
     throw new DataError(
-      `Cannot resume from "${file.path}" as "${name}" must have ${bytes} bytes of ${spec.dtype}: it does not; ` +
+      `Cannot resume from "${file.path}" as "${name}" must have ${
+        counted(bytes, "byte")
+      } of ${spec.dtype}: it does not; ` +
         "use another checkpoint",
     );
   }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import { fingerprint } from "../fingerprint.ts";
 import type { TokenBatch } from "../models/tasks.ts";
@@ -78,7 +79,9 @@ export function tokenWindows(
   if (count === 0) {
     const mend = ids.length < 2 ? "give more text" : `give more text, or a "length" of at most ${ids.length}`;
     throw new InputError(
-      `Cannot cut windows of ${length} tokens as the text must fill one: it has ${ids.length}; ${mend}`,
+      `Cannot cut windows of ${
+        counted(length, "token")
+      } as the text must fill one: it has ${ids.length}; ${mend}`,
     );
   }
   const key = keyOf(seed);

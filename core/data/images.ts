@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import { type ConfigReader, configReader } from "../models/config_reader.ts";
 
@@ -104,7 +105,9 @@ export function pixelsOf(
   const { size, resample, rescale, mean, std } = processor, channels = data.length / (width * height);
   if (!Number.isInteger(channels) || channels < 1 || mean.length !== 1 && channels !== mean.length) {
     throw new InputError(
-      `Cannot use an image of ${width} x ${height} as it must have ${mean.length} bytes a pixel: it has ${channels}`,
+      `Cannot use an image of ${width} x ${height} as it must have ${
+        counted(mean.length, "byte")
+      } a pixel: it has ${channels}`,
     );
   }
   const [high, wide] = size ?? [height, width];

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import type { OpenFile } from "../host/file_system.ts";
 import { invalid, type StoredSpec } from "./safetensors_header.ts";
@@ -37,7 +38,9 @@ export function rangeOf(
     return [from * row, to * row];
   }
   throw new InputError(
-    `Cannot read rows ${from} to ${to} of "${name}" of "${path}" as they must be whole bytes of its ${rows} rows`,
+    `Cannot read rows ${from} to ${to} of "${name}" of "${path}" as they must be whole bytes of its ${
+      counted(rows, "row")
+    }`,
   );
 }
 
@@ -59,5 +62,5 @@ export async function readAt(file: OpenFile, { path, begin, end }: Range): Promi
   const bytes = await file.read(begin, end);
   if (bytes.length === end - begin) return bytes;
   const seen = `it ends at ${begin + bytes.length}; it was cut while open: get it again`;
-  throw invalid(path, `it must have ${end} bytes`, seen);
+  throw invalid(path, `it must have ${counted(end, "byte")}`, seen);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { DataError } from "../errors.ts";
 import { isCount, isRecord, shorten } from "../json_rules.ts";
 
@@ -121,7 +122,7 @@ export function parseHeader(
     at = end;
   }
   if (at !== dataBytes) {
-    const seen = `they take ${at} bytes of ${dataBytes}; ${
+    const seen = `they take ${counted(at, "byte")} of ${dataBytes}; ${
       at > dataBytes ? "the file is cut short: get it again" : MEND
     }`;
     throw invalid(path, "its tensors must fill the file", seen);
@@ -190,7 +191,7 @@ function specOf(path: string, name: string, entry: unknown): StoredSpec {
   if (bytes === null) throw fail("must have whole bytes, below 2^53", `the shape is ${show(shape)}; ${MEND}`);
   if (bytes !== end - begin) {
     throw fail(
-      `must take ${bytes} bytes as ${dtype} ${show(shape)}`,
+      `must take ${counted(bytes, "byte")} as ${dtype} ${show(shape)}`,
       `its offsets give ${end - begin}; ${MEND}`,
     );
   }

@@ -87,7 +87,7 @@ export async function startLanes(window: LaneWindow): Promise<Lanes> {
     worker.on("message", (code: number) => waiting.shift()!.resolve(code));
     worker.on("error", ({ message }: Error) => {
       failure ??= new RanksError(
-        `Cannot share memory with ranks as each of ${count} threads must run: one ended with "${message}"; let this process have as many, or see what helps against that`,
+        `Cannot share memory with ranks as all of its threads, ${count}, must run: one ended with "${message}"; let this process have as many, or see what helps against that`,
       );
       for (const { reject } of waiting.splice(0)) reject(failure);
     });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { FileError } from "../errors.ts";
 import { READ_LIMIT } from "./file_system.ts";
 import { checkSize } from "./limits.ts";
@@ -103,7 +104,7 @@ export async function readRange(
   throw failure(
     address,
     "ESTALE",
-    `it must send the ${end - begin} bytes that it has: it sent ${bytes.length}`,
+    `it must send the ${counted(end - begin, "byte")} that it has: it sent ${bytes.length}`,
     "try again",
   );
 }
@@ -165,7 +166,7 @@ async function bytesOf(
       throw failure(
         address,
         "EIO",
-        `its server must send all of it: it stopped after ${size} bytes`,
+        `its server must send all of it: it stopped after ${counted(size, "byte")}`,
         "try again",
         cause,
       );

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { DataError, HubError } from "../errors.ts";
 import { processName } from "../host/process_name.ts";
 import { ask, pause } from "./ask.ts";
@@ -174,7 +175,7 @@ async function receive(
   for await (const bytes of chunksOf(answer, { controller, url, hub, question })) {
     if (partial.size() + bytes.length > file.size) {
       controller.abort();
-      throw fail(`it sends more than the ${file.size} bytes that it has`);
+      throw fail(`it sends more than the ${counted(file.size, "byte")} that it has`);
     }
     await partial.append(bytes);
     onBytes(bytes.length);

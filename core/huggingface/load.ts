@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { compareHead, type HeadDifference, headNotes, type HeadOptions, withHead } from "./new_head.ts";
 import { scoreBytes } from "./new_model.ts";
 import { openModel } from "./open_model.ts";
@@ -142,7 +143,7 @@ function checkLayers(
   if (typeof layers !== "number" || layers <= names.length) return;
   throw new DataError(
     `Cannot load "${path}" as "num_hidden_layers" of "${file}" is ${layers}: ` +
-      `it has ${names.length} tensors; check that both belong together`,
+      `it has ${counted(names.length, "tensor")}; check that both belong together`,
   );
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { shown } from "../arguments.ts";
 import { ConsumedError, InputError } from "../errors.ts";
 import { headOf, type Model, outputOf } from "../models/model.ts";
@@ -161,7 +162,9 @@ function samplingsOf(
 ): readonly Sampling[] {
   if (sampling !== undefined && sampling.length !== count) {
     throw new InputError(
-      `Cannot generate as "sampling" must have an entry for each of ${count} prompts: got ${sampling.length}`,
+      `Cannot generate as "sampling" must have ${
+        counted(count, "entry")
+      }, one for each prompt: got ${sampling.length}`,
     );
   }
   return Array.from(

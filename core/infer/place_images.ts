@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import { embedding } from "../nn/embedding.ts";
 import { headOf, type Model, outputOf } from "../models/model.ts";
@@ -157,7 +158,9 @@ function withStates(
   const count = Array.from(prompt).filter((id) => id === imageToken).length;
   if (count % each !== 0 || count > images * each) {
     throw new InputError(
-      `Cannot place images in a prompt as each of up to ${images} images takes ${each} tokens ${imageToken}: it has ${count}`,
+      `Cannot place images in a prompt as an image, of up to ${images}, takes ${
+        counted(each, "token")
+      } ${imageToken}: it has ${count}`,
     );
   }
   let next = first;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import type { RopeConfig } from "../nn/rope.ts";
 import { type ActivationName, type ActivationOptions, readActivation } from "./activation.ts";
 import { type ClassConfig, readClasses } from "./class_head.ts";
@@ -201,7 +202,7 @@ export function readWindows(
   const types = read.strings("layer_types") ??
     Array.from({ length: layers }, (_, i) => window !== null && sliding(i) ? SLIDING : FULL);
   if (types.length !== layers) {
-    throw read.error("layer_types", `it must have an entry for each of ${layers} layers`, types);
+    throw read.error("layer_types", `it must have ${counted(layers, "entry")}, one for each layer`, types);
   }
   return types.map((type) => {
     if (type === FULL) return null;

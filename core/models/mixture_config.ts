@@ -38,7 +38,7 @@ export function readMixture(
   const experts = read.count("num_experts", read.count("num_local_experts", most));
   const top = read.count("num_experts_per_tok", 8);
   if (top > experts) {
-    throw read.error("num_experts_per_tok", `it must be at most the ${experts} experts`, top);
+    throw read.error("num_experts_per_tok", `it must be at most the number of experts, ${experts}`, top);
   }
   // It would add a loss of the router.
   read.only("output_router_logits", false);

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { selfAttention } from "../nn/attention.ts";
 import { embedding } from "../nn/embedding.ts";
 import { gatedMlp } from "../nn/mlp.ts";
@@ -58,7 +59,11 @@ function readRotates(read: ConfigReader, layers: number): readonly boolean[] {
   const marks = read.numbers("no_rope_layers"), every = read.count("no_rope_layer_interval", 4);
   if (marks === null) return Array.from({ length: layers }, (_, i) => (i + 1) % every !== 0);
   if (marks.length !== layers || marks.some((mark) => mark !== 0 && mark !== 1)) {
-    throw read.error("no_rope_layers", `it must have 0 or 1 for each of ${layers} layers`, marks);
+    throw read.error(
+      "no_rope_layers",
+      `it must have ${counted(layers, "entry")} of 0 or 1, one for each layer`,
+      marks,
+    );
   }
   return marks.map((mark) => mark === 1);
 }

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError, ShapeError } from "../errors.ts";
 import { dropoutsWithin } from "../nn/dropout.ts";
 import { embedding } from "../nn/embedding.ts";
@@ -198,9 +199,9 @@ function checkTokens(
     ).length;
     if (count % each === 0 && count <= images * each) continue;
     throw new InputError(
-      `Cannot run on row ${
-        start / time
-      } of "inputIds" as each of up to ${images} images takes ${each} tokens ` +
+      `Cannot run on row ${start / time} of "inputIds" as an image, of up to ${images}, takes ${
+        counted(each, "token")
+      } ` +
         `${config.imageToken}: it has ${count}`,
     );
   }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { checkOptions, checkRange, refuse } from "../arguments.ts";
 import { InputError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
@@ -163,7 +164,9 @@ export function groupAdvantages(
 ): Float32Array<ArrayBuffer> {
   if (!(Number.isSafeInteger(group) && group >= 2 && rewards.length % group === 0)) {
     throw new InputError(
-      `Cannot compare answers as groups must be of 2 or more, and all whole: got ${rewards.length} rewards in groups of ${group}`,
+      `Cannot compare answers as groups must be of 2 or more, and all whole: got ${
+        counted(rewards.length, "reward")
+      } in groups of ${group}`,
     );
   }
   const advantages = new Float32Array(rewards.length);

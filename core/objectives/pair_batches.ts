@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { threefry2x32 } from "../../kernels/random.ts";
 import { type Batches, checkSizes, checkStep } from "../data/batches.ts";
 import { padSamples } from "../data/samples/collate.ts";
@@ -73,7 +74,9 @@ export function pairBatches(pairs: readonly SamplePair[], options: PairBatchesOp
   checkSizes({ length, batch, seed });
   if (pairs.length === 0) {
     throw new InputError(
-      `Cannot make batches as a pair must have two answers within ${length} tokens: none has; raise "length"`,
+      `Cannot make batches as a pair must have two answers within ${
+        counted(length, "token")
+      }: none has; raise "length"`,
     );
   }
   const key = keyOf(seed), longer = new Map(pairs.map((pair): [Sample, SamplePair] => [longest(pair), pair]));

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import type { Model } from "../models/model.ts";
 import type { TokenBatch } from "../models/tasks.ts";
@@ -50,7 +51,9 @@ export function halves(x: Tensor): Halves {
   const [rows, ...rest] = x.shape;
   if (rows % 2 !== 0) {
     throw new InputError(
-      `Cannot use a batch of pairs as its rows must be all first members, then all second ones: it has ${rows} rows`,
+      `Cannot use a batch of pairs as its rows must be all first members, then all second ones: it has ${
+        counted(rows, "row")
+      }`,
     );
   }
   const zeros = rest.map(() => 0), sizes = [rows / 2, ...rest];

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { axisOf, checkFlag, checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sameShape } from "../spec.ts";
@@ -82,7 +83,7 @@ function checked(combine: Combine): Combine {
   return (before, after) => {
     const all = combine(before, after);
     if (!Array.isArray(all) || all.length !== before.length) {
-      refuse("associativeScan", `"combine" must give a list of ${before.length} tensors`, all);
+      refuse("associativeScan", `"combine" must give a list of ${counted(before.length, "tensor")}`, all);
     }
     all.forEach((x, i) => checkTensor("associativeScan", x, `combine(...)[${i}]`));
     checkFloats("associativeScan", all);

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { checkOptions, refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { checkFloats, checkTensor, type Tensor } from "../tensor.ts";
@@ -129,6 +130,8 @@ function convolve(op: string, { x, weight, options, axes }: Convolution): Tensor
 function checkBias(op: string, bias: Tensor, outputs: number): void {
   checkTensor(op, bias, "bias");
   if (bias.shape.length !== 1 || bias.shape[0] !== outputs) {
-    throw new ShapeError(op, `the bias must have one value for each of ${outputs} outputs`, [bias.shape]);
+    throw new ShapeError(op, `the bias must have ${counted(outputs, "value")}, one for each output`, [
+      bias.shape,
+    ]);
   }
 }

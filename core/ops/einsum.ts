@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { refuse } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { sizeOf } from "../spec.ts";
@@ -75,7 +76,7 @@ function parse(equation: string, count: number): {
     wrong('its equation must be letters, commas and one arrow, such as "ij,jk->ik"');
   }
   const [left, right] = text.split("->"), terms = left.split(",").map((term) => [...term]);
-  if (terms.length !== count) wrong(`it must name the axes of ${count} tensors`);
+  if (terms.length !== count) wrong(`it must name the axes of ${counted(count, "tensor")}`);
   const all = terms.flat(), once = (label: string): boolean => all.indexOf(label) === all.lastIndexOf(label);
   const result = right === undefined ? all.filter(once).sort() : [...right];
   if (new Set(result).size !== result.length) wrong("a letter must stand once behind the arrow");

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import type { Cost } from "../plan/types.ts";
 import type { StepMemory } from "../train/memory.ts";
 import type { Ending, FreezeEvent } from "../train/types.ts";
@@ -47,16 +48,16 @@ export function bytesText(bytes: number): string {
 /** The cost of a step. Traffic is what kernels read and write, not what is allocated. */
 export function costText({ launches, matmulFlops, bytes, exchanged }: Cost): string {
   const sent = exchanged === undefined ? "" : `, ${bytesText(exchanged)} exchanged`;
-  return `${launches} launches, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic${sent}`;
+  return `${counted(launches, "launch")}, ${flopText(matmulFlops)}, ${bytesText(bytes)} of traffic${sent}`;
 }
 
 /** What a step takes on the device, and what it computes again for that. */
 export function memoryText({ budget, bytes, bytesWithout, blocks, of, operations }: StepMemory): string {
   const taken = `${bytesText(bytes)} of ${bytesText(budget)}`;
   if (blocks === 0) return `${taken}, nothing is computed again`;
-  return `${taken}, not ${
-    bytesText(bytesWithout)
-  }: the backward pass computes ${blocks} of ${of} blocks again, ${percent(1, operations)} operations`;
+  return `${taken}, not ${bytesText(bytesWithout)}: the backward pass computes ${blocks} of ${
+    counted(of, "block")
+  } again, ${percent(1, operations)} operations`;
 }
 
 /** A change of the frozen set, and the cost of a step before and after. */

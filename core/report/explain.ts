@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { DataError } from "../errors.ts";
 import type { Reason } from "../policy.ts";
 import type { Path } from "../tree.ts";
@@ -21,7 +22,9 @@ export function startOf(lines: readonly Line[]): StartLine {
   const start = lines.find((line) => line.kind === "start");
   if (start !== undefined) return start;
   throw new DataError(
-    `Cannot tell of a run as its log must begin with its start: none of ${lines.length} lines is; wait until the run has begun`,
+    `Cannot tell of a run as its log must begin with its start: none of ${
+      counted(lines.length, "line")
+    } is; wait until the run has begun`,
   );
 }
 

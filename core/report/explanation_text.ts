@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { endingText, flopText, percent } from "./cost_text.ts";
 import { short } from "./numbers.ts";
 import { printable } from "./printable.ts";
@@ -28,7 +29,12 @@ export function explanationText(explanation: Explanation, style: Style): string 
   const { config, adapter, steps, planned, finished, ending, changes } = explanation;
   const state = finished ? "finished" : "under way, or interrupted";
   const head = [
-    ["run", `${state}, ${steps}${planned === null ? "" : ` of ${planned}`} steps${endingText(ending)}`],
+    [
+      "run",
+      `${state}, ${planned === null ? "" : `${steps} of `}${counted(planned ?? steps, "step")}${
+        endingText(ending)
+      }`,
+    ],
     ["model", valueText(config.model)],
     ["policy", valueText(config.policy)],
     ["adapter", adapter],
@@ -70,7 +76,7 @@ function changeText(
     told ? head.map((text, i): Cell => i > 1 && i < 6 ? [text, "right"] : [text]) : [["component"]],
     ...frozen.map((moved) => told ? rowOf(moved, full) : [[moved.path] as const]),
     ...thawed.map(({ path, heldFor }): Cell[] => [[path], [
-      heldFor === undefined ? "thawed" : `thawed after ${heldFor} steps`,
+      heldFor === undefined ? "thawed" : `thawed after ${counted(heldFor, "step")}`,
     ]]),
   ];
   const [columns, ...body] = table(rows);
@@ -126,14 +132,17 @@ function paidText(before: Paid, after: Paid): string {
 function totals(explanation: Explanation): string[][] {
   const { changes, frozen, active, share, flopShare, quality, steps } = explanation;
   const percentOf = (part: number): string => `${(100 * part).toFixed(1)} %`;
-  const count = `${frozen.length} of ${frozen.length + active.length} components`;
+  const count = `${frozen.length} of ${counted(frozen.length + active.length, "component")}`;
   const rows = [["frozen", share === null ? count : `${count}, ${percentOf(share)} of their elements`]];
   if (changes.length > 0) {
     const { before, after } = changes[changes.length - 1];
     rows.push(["a step", paidText(changes[0].before, after.cost.launches === 0 ? before : after)]);
   }
   if (flopShare !== null) {
-    rows.push(["the run", `${percentOf(flopShare)} of the FLOPs of ${steps} steps without a freeze`]);
+    rows.push([
+      "the run",
+      `${percentOf(flopShare)} of the FLOPs of ${counted(steps, "step")} without a freeze`,
+    ]);
   }
   if (active.length > 0) rows.push(["active", listOf(active)]);
   const { before, after } = quality;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { quantile, short } from "./numbers.ts";
 import type { Readings, RunReport } from "./types.ts";
 
@@ -88,7 +89,9 @@ export function freezeSpans(run: RunReport): FreezeSpans | null {
   const rowHeight = Math.max(3, Math.min(16, Math.floor(640 / shown.length)));
   const labels = labelsOf(shown, rowHeight);
   const sentences = [
-    `Of ${components.length} components ${frozen.length} were frozen in ${rows.length} steps.`,
+    `In ${counted(rows.length, "step")}, ${frozen.length} of ${
+      counted(components.length, "component")
+    } froze.`,
   ];
   if (shown.length < components.length) {
     sentences.push(`Shown are the ${shown.length} that were measured or frozen.`);

@@ -48,6 +48,7 @@ export { explain } from "./explain.ts";
 export { type Forecast, type FreezeSavings, freezeSavings } from "./freeze_savings.ts";
 export { freezeLegend } from "./freeze_legend.ts";
 export { type FreezeSpan, type FreezeSpans, freezeSpans } from "./freeze_spans.ts";
+export { counted } from "../counted.ts";
 export { explanationText, type Style } from "./explanation_text.ts";
 export { logged, type LoggedOptions } from "./logged.ts";
 export { type Logger, type LogRecord, recorder } from "./logger.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { isRecord } from "../json_rules.ts";
 import { flopText, percent } from "./cost_text.ts";
 import { short } from "./numbers.ts";
@@ -218,11 +219,9 @@ function freezing({ changes, frozen, active, flopShare }: Explanation): string {
   const rows = changes.map((
     change,
   ) => [String(change.step), movedText(change), reasonText(change), costText(change)]);
-  return `## What froze\n\n${frozen.length} of ${
-    frozen.length + active.length
-  } components were frozen at the end${share}.\n\n${
-    table(["step", "components", "why", "a step costs"], rows)
-  }`;
+  return `## What froze\n\nFrozen at the end: ${frozen.length} of ${
+    counted(frozen.length + active.length, "component")
+  }${share}.\n\n${table(["step", "components", "why", "a step costs"], rows)}`;
 }
 
 function movedText({ frozen, thawed }: Change): string {

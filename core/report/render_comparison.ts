@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { InputError } from "../errors.ts";
 import { type ComparedRun, comparedRun, type NamedRun } from "./compared_run.ts";
 import { frozenPlot, heldOutPlot, lossesPlot } from "./comparison_plots.ts";
@@ -61,7 +62,7 @@ export interface ComparisonOptions {
  */
 export async function renderComparison(
   runs: readonly NamedRun[],
-  { title = `${runs.length} runs`, ignore = [], note }: ComparisonOptions = {},
+  { title = `${counted(runs.length, "run")}`, ignore = [], note }: ComparisonOptions = {},
 ): Promise<string> {
   if (runs.length === 0) {
     throw new InputError("Cannot compare runs as there must be one at least: there is none");

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { centredMeans, centredMedians, fitted, median, type Point, short, whole } from "./numbers.ts";
 import { draw, type Line, panel, type Plot, points, stacked } from "./plots.ts";
 import type { MetricRow, RunReport } from "./types.ts";
@@ -141,10 +142,10 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
     width: 1.5,
     stairs: true,
   };
-  const counted = rows.filter(({ tokensPerSecond }) => tokensPerSecond !== undefined);
+  const withTokens = rows.filter(({ tokensPerSecond }) => tokensPerSecond !== undefined);
   const held = rows.filter(({ memoryBytes }) => memoryBytes !== undefined);
   const tokens = {
-    points: points(counted, ({ tokensPerSecond }) => tokensPerSecond!),
+    points: points(withTokens, ({ tokensPerSecond }) => tokensPerSecond!),
     stroke: "var(--accent)",
     width: 1.5,
   };
@@ -163,7 +164,9 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
   const upper = { zero: true, upper: true, rules };
   const panels = [
     panel(times, { height: 150, title: "ms", ...upper }),
-    ...counted.length > 0 ? [panel([tokens], { height: 80, title: "tokens/s", format: "~s", ...upper })] : [],
+    ...withTokens.length > 0
+      ? [panel([tokens], { height: 80, title: "tokens/s", format: "~s", ...upper })]
+      : [],
     ...held.length > 0 ? [panel([memory], { height: 80, title: "MiB", ...upper })] : [],
     panel([flops], { height: 110, title: "FLOPs", format: "~s", ...upper }),
     ...sent.length > 0 ? [panel([exchange], { height: 80, title: "MiB sent", ...upper })] : [],
@@ -171,17 +174,21 @@ export async function costPlot({ rows, events }: RunReport): Promise<Plot> {
   ];
 
   const sentences = [
-    `From the top: milliseconds with their running median, ${counted.length > 0 ? "tokens a second, " : ""}${
-      held.length > 0 ? "memory on the device, " : ""
-    }floating-point operations, ${sent.length > 0 ? "bytes given to other ranks, " : ""}frozen components.`,
+    `From the top: milliseconds with their running median, ${
+      withTokens.length > 0 ? "tokens a second, " : ""
+    }${held.length > 0 ? "memory on the device, " : ""}floating-point operations, ${
+      sent.length > 0 ? "bytes given to other ranks, " : ""
+    }frozen components.`,
     `The median step took ${short(median(rows.map(({ stepMs }) => stepMs)))} ms.`,
   ];
   const paces = rows.flatMap(({ tokensPerSecond }) => tokensPerSecond ?? []);
-  if (paces.length > 0) sentences.push(`That is ${whole(median(paces))} tokens a second.`);
+  if (paces.length > 0) sentences.push(`That is ${counted(whole(median(paces)), "token")} a second.`);
   sentences.push(...exchangeSentences(rows));
   const slow = rows.length - fast.length;
   if (slow > 0) {
-    sentences.push(`Not drawn: ${slow} of ${rows.length} steps that took over ${SLOW} times the median.`);
+    sentences.push(
+      `Not drawn: ${slow} of ${counted(rows.length, "step")} that took over ${SLOW} times the median.`,
+    );
   }
   if (events.length > 0) {
     const share = rows.reduce((sum, { flops }) => sum + flops, 0) / (events[0].before.flops * rows.length);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import type { FreezeEvent } from "../train/types.ts";
 import { type Html, html, type Part } from "./html.ts";
 import { scaled, short } from "./numbers.ts";
@@ -52,7 +53,7 @@ export function eventTable(
     ? html`
       <tr>
         <th scope="row">…</th>
-        <td>and ${events.length - MAX_EVENTS} more changes</td>
+        <td>and ${counted(events.length - MAX_EVENTS, "more change")}</td>
       </tr>
     `
     : "";
@@ -99,7 +100,7 @@ export function reasonTable(changes: readonly Change[]): Part {
     ({ step, moved: { path, reason, flops, heldFor }, thawed }) => {
       const cells = thawed
         ? html`
-          <td>thawed${heldFor === undefined ? "" : ` after ${heldFor} steps`}</td>
+          <td>thawed${heldFor === undefined ? "" : ` after ${counted(heldFor, "step")}`}</td>
           <td></td>
           <td></td>
         `

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "@firn/train/report";
 import type { Ask, Given } from "./messages.ts";
 import { byId, show } from "./page.ts";
 import { DEFAULTS, type Settings } from "./settings.ts";
@@ -72,7 +73,9 @@ function modelInput(): { given(): GivenModel | null; ask(): void } {
     );
   const tell = () => {
     const files = chosen(), bytes = files.reduce((sum, { size }) => sum + size, 0);
-    note.textContent = own() || input.files!.length === 0 ? "" : `${files.length} files, ${megabytes(bytes)}`;
+    note.textContent = own() || input.files!.length === 0
+      ? ""
+      : `${counted(files.length, "file")}, ${megabytes(bytes)}`;
   };
   for (const radio of document.querySelectorAll('input[name="model"]')) {
     radio.addEventListener("change", () => {

@@ -52,8 +52,7 @@ function hear(message: Tell): void {
       show("form", run === null);
       if (run === null) return;
       const { model, text, settings } = run.record;
-      byId("kept-text").textContent =
-        `${model} on ${text}: ${run.step} of ${settings.steps} steps are taken.`;
+      byId("kept-text").textContent = `${model} on ${text}: step ${run.step} of ${settings.steps}.`;
       return byId("continue").focus();
     }
     case "missing": {

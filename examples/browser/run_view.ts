@@ -4,7 +4,7 @@
  * @module
  */
 
-import { costText, endingText, explain, type Line, reportOf } from "@firn/train/report";
+import { costText, counted, endingText, explain, type Line, reportOf } from "@firn/train/report";
 import { heatMap } from "./heat_map.ts";
 import { lossPlot } from "./loss_plot.ts";
 import type { Phase, Tell } from "./messages.ts";
@@ -127,7 +127,7 @@ function note(
 function noteFrozen(lines: readonly Line[], figures: Figures): void {
   const { frozen, active } = explain(lines);
   if (frozen.length + active.length > 0) {
-    figures.set("Frozen", `${frozen.length} of ${frozen.length + active.length} components`);
+    figures.set("Frozen", `${frozen.length} of ${counted(frozen.length + active.length, "component")}`);
   }
 }
 

@@ -31,6 +31,7 @@ import {
 } from "@firn/train/data";
 import { companionFiles, loadModel, newAdapter, saveAdapter, saveModel } from "@firn/train/hub";
 import { gradES } from "@firn/train/policies";
+import { counted } from "@firn/train/report";
 import { rateOf } from "../model_card.ts";
 import type { Facts } from "./messages.ts";
 import type { RunRecord, Settings } from "./settings.ts";
@@ -115,7 +116,12 @@ export async function openSession(gpu: Gpu, request: SessionRequest): Promise<Se
     tokens: settings.batch * settings.length,
     facts: [
       ["Model", `${record.model}, ${model.family.name}, ${count(trained)} parameters are trained`],
-      ["Text", `${record.text}, ${count(ids.length)} tokens in ${count(batches.count)} sequences`],
+      [
+        "Text",
+        `${record.text}, ${counted(count(ids.length), "token")} in ${
+          counted(count(batches.count), "sequence")
+        }`,
+      ],
       ["Learning rate", `${rate}, ${why}`],
     ],
     sample: (params, onText) => continueText(gpu, { ...model, params }, { tokenizer, settings, onText }),

@@ -13,7 +13,7 @@ import type { Offence, Source } from "./source.ts";
  */
 export const LAYERS: readonly (readonly string[])[] = [
   ["kernels/"],
-  ["core/errors.ts", "core/inspect.ts", "core/json_rules.ts"],
+  ["core/counted.ts", "core/errors.ts", "core/inspect.ts", "core/json_rules.ts"],
   ["core/arguments.ts"],
   ["core/spec.ts"],
   ["core/fingerprint.ts"],

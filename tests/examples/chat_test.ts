@@ -128,7 +128,7 @@ Deno.test("generate asks for a model and a text, and knows its flags", async () 
 Deno.test("paceText counts all tokens, and times those after the first", () => {
   assertEquals([paceText(5, 1000), paceText(1, 20), paceText(0, 0)], [
     "5 tokens, 4.0 per second after the first",
-    "1 tokens",
+    "1 token",
     "0 tokens",
   ]);
 });

@@ -26,7 +26,7 @@ Deno.test("finetune learns completions of rows by name of column, and judges by 
       ...["--validation", `${folder}/held.csv`, "--no-sample", "--pack"],
     ], folder);
     assertEquals([code, stderr], [0, ""]);
-    assertMatch(stdout, /^skipped {5}1 rows that cannot be used$/m);
+    assertMatch(stdout, /^skipped {5}1 row that cannot be used$/m);
     assertMatch(stdout, /^data .*, 24 rows of kind completion$/m);
     assertMatch(stdout, /^rows {8}24 packed in \d+ of at most 32 tokens, \d+ tokens, \d+ of them learned$/m);
     const [, before, after] = stdout.match(/^perplexity {6}([\d.]+) → ([\d.]+) \(-\d+ %\)$/m)!;
@@ -87,8 +87,8 @@ Deno.test("finetune tells how many rows it does not learn from, and keeps texts 
       "--skip-bad-rows",
       "1",
     ]);
-    assertMatch(rows, /^skipped {5}1 rows of which no tokens can be made$/m);
-    assertMatch(rows, /^left out {4}1 rows without a token to learn within 16 tokens$/m);
+    assertMatch(rows, /^skipped {5}1 row of which no tokens can be made$/m);
+    assertMatch(rows, /^left out {4}1 row without a token to learn within 16 tokens$/m);
     const text = (i: number) => ({ text: "We, the people. ".repeat(i % 10 === 4 ? 20 : 1) });
     await write("text.jsonl", Array.from({ length: 20 }, (_, i) => text(i)));
     const dropped = await show(`${folder}/text.jsonl`, ["--long", "drop"]);

@@ -137,7 +137,7 @@ Deno.test("finetune ends with a model and a report when the policy freezes every
     );
     assertEquals([code, stderr], [0, ""]);
     assertMatch(stdout, /^evaluation {2}first 32 of \d+ held-out tokens, as --eval-tokens says$/m);
-    assertMatch(stdout, /^evaluating {2}1 batches of held-out text$/m);
+    assertMatch(stdout, /^evaluating {2}1 batch of held-out text$/m);
     assertEquals(/^sampl/m.test(stdout), false);
     // A policy acts at a look, and the first is that of step 10.
     assertMatch(stdout, /^frozen {10}47 of 47 components$/m);

@@ -22,7 +22,7 @@ Deno.test("divided splits by text alone: whatever the order, and no text in two 
   assertThrows(
     () => divided(ROWS.map((row) => ({ ...row, label: "one" }))),
     InputError,
-    "there are 1 labels",
+    "got 1 label in",
   );
 });
 

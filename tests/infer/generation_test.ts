@@ -132,7 +132,7 @@ Deno.test("a generation refuses no prompts, and samplings of other prompts", asy
   await assertRejects(
     () => generation.init([[1], [2]], options),
     InputError,
-    "an entry for each of 2 prompts: got 1",
+    "2 entries, one for each prompt: got 1",
   );
 });
 

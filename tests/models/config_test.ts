@@ -204,7 +204,7 @@ for (
       "layer_types",
       '"sliding_attention" needs a sliding_window that is in use: ',
     ],
-    ["mistral", { layer_types: ["chunked"] }, "layer_types", "it must have an entry for each of 4 layers: "],
+    ["mistral", { layer_types: ["chunked"] }, "layer_types", "it must have 4 entries, one for each layer: "],
     [
       "qwen3",
       { layer_types: ["chunked_attention", "full_attention", "full_attention", "full_attention"] },

@@ -106,7 +106,7 @@ Deno.test("without images it is the Llama of its text_config", async () => {
 });
 
 Deno.test("image tokens that are no whole images, or too many, are refused by name, and give no number in a training", async () => {
-  const message = 'Cannot run on row 1 of "inputIds" as each of up to 1 images takes 4 tokens 11: it has ';
+  const message = 'Cannot run on row 1 of "inputIds" as an image, of up to 1, takes 4 tokens 11: it has ';
   const good = [3, ...states, 5, 6, 7, 8], pixelValues = images([[drawn(0)], [drawn(1)]]);
   for (const [bad, count] of [[[3, 11, 11, 11, 5, 6, 7, 8, 9], 3], [[...states, ...states, 5], 8]] as const) {
     assertThrows(() => hidden({ inputIds: ids([good, [...bad]]), pixelValues }), InputError, message + count);

@@ -86,7 +86,7 @@ Deno.test("einsum refuses equations and shapes that do not fit, by name", () => 
   refuses("ij->ik", [x], '"k" behind the arrow must be an axis of a tensor');
   refuses("ij->ii", [x], "a letter must stand once behind the arrow");
   refuses("i...->i", [x], "... is not read");
-  refuses("ij,jk", [x], "it must name the axes of 1 tensors");
+  refuses("ij,jk", [x], "it must name the axes of 1 tensor");
   refuses("i1->i", [x], "letters, commas and one arrow");
   refuses("i->j->k", [x], "letters, commas and one arrow");
   refuses("ijk->i", [x], '"ijk" must name the axes of a tensor');

@@ -103,7 +103,7 @@ Deno.test("associativeScan combines what does not commute, in order", async () =
 
 Deno.test("associativeScan refuses a combination that changes shapes or numbers of tensors", () => {
   const x = fill(1, [4, 2]);
-  assertThrows(() => associativeScan(([a]) => [a, a], [x]), InputError, "must give a list of 1 tensors");
+  assertThrows(() => associativeScan(([a]) => [a, a], [x]), InputError, "must give a list of 1 tensor");
   assertThrows(
     () => associativeScan(([a]) => [matmul(a, fill(1, [2, 3]))], [x]),
     InputError,

@@ -195,7 +195,7 @@ Deno.test("renderReport says so when no policy was in force", async () => {
 Deno.test("renderReport shows readings of a policy that froze nothing", async () => {
   const page = await renderReport({ ...demo(), events: [], frozenAt: {} });
   const [, freezing] = plotsOf(page);
-  assertMatch(freezing, /Of 4 components 0 were frozen in 60 steps/);
+  assertMatch(freezing, /In 60 steps, 0 of 4 components froze/);
   assertEquals(freezing.includes("url(#frozen)"), false);
 });
 
@@ -220,7 +220,7 @@ Deno.test("renderReport leaves out what was neither measured nor ever frozen, in
   assertEquals(freezing.match(/url\(#frozen\)/g)?.length, 2);
   assertMatch(
     freezing,
-    /Of 4 components 1 were frozen in 60 steps. Shown are the 3 that were measured or frozen/,
+    /In 60 steps, 1 of 4 components froze. Shown are the 3 that were measured or frozen/,
   );
   assertEquals(page.includes(untouched), false);
 });

@@ -83,7 +83,11 @@ async function leastOf(
   { parts = 1, loss }: { readonly parts?: number; readonly loss?: typeof plainLoss } = {},
 ): Promise<number> {
   using training = define({ ...options, memory: 1 }, loss);
-  const error = await assertRejects(() => run(training, { parts }), InputError, "Cannot train in 1 bytes");
+  const error = await assertRejects(
+    () => run(training, { parts }),
+    InputError,
+    'Cannot train with a "memory" of 1 as',
+  );
   return Number(/set "memory" to (\d+)/.exec(error.message)![1]);
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import type { OpenFile } from "../../host/file_system.ts";
 import { invalid } from "../safetensors_header.ts";
 
@@ -72,7 +73,11 @@ export async function parseHead<T>(
     const end = Math.min(limit, Math.max(wanted, 2 * bytes.length, FIRST));
     const more = await file.read(bytes.length, end), grown = new Uint8Array(end);
     if (more.length < end - bytes.length) {
-      throw invalid(path, `it must have ${file.size} bytes`, "it was cut while open: get it again");
+      throw invalid(
+        path,
+        `it must have ${counted(file.size, "byte")}`,
+        "it was cut while open: get it again",
+      );
     }
     grown.set(bytes);
     grown.set(more, bytes.length);

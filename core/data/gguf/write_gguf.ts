@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import { InputError } from "../../errors.ts";
 import type { FileSystemOptions } from "../../host/file_system.ts";
 import { hostFileSystem } from "../../host/host_file_system.ts";
@@ -69,7 +70,9 @@ export async function writeGguf(
     for (const tensor of tensors) {
       const data = await tensor.data(), expected = bytesOf(tensor);
       if (data.length !== expected) {
-        const seen = `[${tensor.shape.join(", ")}] takes ${expected} bytes: its data has ${data.length}`;
+        const seen = `[${tensor.shape.join(", ")}] takes ${
+          counted(expected, "byte")
+        }: its data has ${data.length}`;
         throw new InputError(`Cannot write tensor "${tensor.name}" to "${path}" as ${tensor.dtype} ${seen}`);
       }
       yield data;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import { isRecord } from "../../json_rules.ts";
 import type { Parsed, Row } from "./row.ts";
 
@@ -64,7 +65,9 @@ export async function delimitedReader(delimiter: string): Promise<Delimited> {
 export function fieldsRow(fields: readonly string[] | string, header: readonly string[]): Parsed {
   if (typeof fields === "string") return fields;
   if (fields.length !== header.length) {
-    return `a row must have the ${header.length} columns of the first line: it has ${fields.length}`;
+    return `a row must have the ${
+      counted(header.length, "column")
+    } of the first line: it has ${fields.length}`;
   }
   return Object.fromEntries(
     header.flatMap((name, i) => name === "" ? [] : [[name, fields[i]] as const]),

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import { InputError } from "../../errors.ts";
 import type { TokenBatch } from "../../models/tasks.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -160,8 +161,10 @@ function check(
   const long = lengths.find((n) => n > length);
   if (long !== undefined) {
     throw new InputError(
-      `Cannot make a batch as a row has ${length} tokens: got one of ${long}; cut it first`,
+      `Cannot make a batch as a row has ${counted(length, "token")}: got one of ${long}; cut it first`,
     );
   }
-  if (of > batch) throw new InputError(`Cannot make a batch as it has ${batch} rows: got ${of}; give fewer`);
+  if (of > batch) {
+    throw new InputError(`Cannot make a batch as it has ${counted(batch, "row")}: got ${of}; give fewer`);
+  }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import { threefry2x32 } from "../../../kernels/random.ts";
 import { InputError } from "../../errors.ts";
 import { fingerprint, wordsOf } from "../../fingerprint.ts";
@@ -165,11 +166,15 @@ function fitOf(
 function nothing({ length, windows = false }: RowBatchesOptions): InputError {
   if (windows) {
     return new InputError(
-      `Cannot make batches as the texts must fill ${length} tokens: they do not; give more text, or lower "length"`,
+      `Cannot make batches as the texts must fill ${
+        counted(length, "token")
+      }: they do not; give more text, or lower "length"`,
     );
   }
   return new InputError(
-    `Cannot make batches as a sample must have a token to learn within ${length} tokens: none has; raise "length", or give rows with answers`,
+    `Cannot make batches as a sample must have a token to learn within ${
+      counted(length, "token")
+    }: none has; raise "length", or give rows with answers`,
   );
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../counted.ts";
 import { InputError } from "../../errors.ts";
 import type { Corpus } from "./corpus.ts";
 import { isLowSurrogate, type Piece } from "./pieces.ts";
@@ -40,7 +41,9 @@ export async function splitCorpus(
   const { end, begin } = await cutAt(corpus, Math.round(corpus.length * (1 - holdOut)));
   if (end === 0 || begin === corpus.length) {
     throw new InputError(
-      `Cannot split the text as both parts must hold some: it has ${corpus.length} characters; give more text`,
+      `Cannot split the text as both parts must hold some: it has ${
+        counted(corpus.length, "character")
+      }; give more text`,
     );
   }
   return {
