@@ -244,9 +244,10 @@ export interface FreezePolicy<S extends Json = Json> {
   frozen(state: S): readonly Path[];
   /**
    * Paths of all components that will be frozen after the next look, where the policy knows it before: training plans those steps
-   * while the device works on the last step before that look, and the device need not wait. A hint: nothing freezes by it.
+   * while the device works on the last step before that look, and the device need not wait. Null where it does not know. A hint:
+   * nothing freezes by it.
    */
-  coming?(state: S): readonly Path[];
+  coming?(state: S): readonly Path[] | null;
   /**
    * Frozen components that the next steps measure without training them: they get a gradient, and the signals that are made
    * of gradient and weight alone, such as `gradNorm` and `gradSquare`. None when absent. Components that are active are left out.

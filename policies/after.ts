@@ -39,9 +39,17 @@ export function after(alpha: number, policy: FreezePolicy): FreezePolicy {
       grace: Math.ceil(shareOf(alpha, run.steps)),
       inner: policy.init(components, run),
       begun: false as boolean,
+      ...(policy.coming && { step: 0, lookEvery: run.lookEvery ?? 1 }),
     }),
-    next: (state, { step, look }) =>
-      step > state.grace ? { ...state, inner: policy.next(state.inner, look), begun: true } : state,
+    next: (state, { step, look }) => {
+      const now = policy.coming ? { ...state, step } : state;
+      return step > state.grace ? { ...now, inner: policy.next(state.inner, look), begun: true } : now;
+    },
     frozen: ({ inner, begun }) => begun ? policy.frozen(inner) : [],
+    coming: policy.coming && (({ inner, begun, grace, step = NaN, lookEvery = NaN }) => {
+      if (begun || grace === 0) return policy.coming!(inner);
+      // In the look in which the grace ends, the policy sees other steps than it can tell.
+      return step + lookEvery <= grace ? [] : null;
+    }),
   });
 }

@@ -49,14 +49,26 @@ export function atMost(
       return { inner: policy.init(components, run), order };
     },
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
-    frozen({ inner, order }) {
-      const wanted = policy.frozen(inner);
-      let room = shareOf(share, order.reduce((sum, { size }) => sum + size, 0));
-      return order.flatMap(({ path, size }) => {
-        if (size > room || !wanted.includes(path)) return [];
-        room -= size;
-        return [path];
-      });
-    },
+    frozen: ({ inner, order }) => within(share, { order, wanted: policy.frozen(inner) }),
+    coming: policy.coming && (({ inner, order }) => {
+      const wanted = policy.coming!(inner);
+      return wanted && within(share, { order, wanted });
+    }),
+  });
+}
+
+/** The first components of an order that are wanted, as far as there is room. */
+function within(
+  share: number,
+  { order, wanted }: {
+    readonly order: readonly { readonly path: string; readonly size: number }[];
+    readonly wanted: readonly string[];
+  },
+): readonly string[] {
+  let room = shareOf(share, order.reduce((sum, { size }) => sum + size, 0));
+  return order.flatMap(({ path, size }) => {
+    if (size > room || !wanted.includes(path)) return [];
+    room -= size;
+    return [path];
   });
 }

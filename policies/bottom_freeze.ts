@@ -47,6 +47,7 @@ export function bottomFreeze(share: number): FreezePolicy {
     },
     next: (state) => state,
     frozen: ({ paths }) => paths,
+    coming: ({ paths }) => paths,
     reason: () => ({ signal: "share of the layers", value: null, threshold: share, rule: name }),
   });
 }

@@ -54,13 +54,11 @@ export function closePrefix(
       return { inner: policy.init(components, run), below, blocks };
     },
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
-    frozen({ inner, below, blocks }) {
-      const own = policy.frozen(inner);
-      const open = blocks.findIndex((block) => frozenSize(block, own) < shareOf(share, sizeOf(block)));
-      if (open === 0) return own;
-      const prefix = blocks.slice(0, open < 0 ? undefined : open).flat().map(({ path }) => path);
-      return [...new Set([...below, ...prefix, ...own])];
-    },
+    frozen: ({ inner, ...chain }) => closed(policy.frozen(inner), { share, ...chain }),
+    coming: policy.coming && (({ inner, ...chain }) => {
+      const own = policy.coming!(inner);
+      return own && closed(own, { share, ...chain });
+    }),
     reason({ inner, blocks }, path) {
       const own = policy.frozen(inner);
       if (own.includes(path)) return policy.reason?.(inner, path) ?? null;
@@ -77,6 +75,21 @@ export function closePrefix(
 }
 
 type Block = readonly { readonly path: string; readonly size: number }[];
+
+/** A frozen set and the prefix that it all but fills. */
+function closed(
+  own: readonly string[],
+  { share, below, blocks }: {
+    readonly share: number;
+    readonly below: readonly string[];
+    readonly blocks: readonly Block[];
+  },
+): readonly string[] {
+  const open = blocks.findIndex((block) => frozenSize(block, own) < shareOf(share, sizeOf(block)));
+  if (open === 0) return own;
+  const prefix = blocks.slice(0, open < 0 ? undefined : open).flat().map(({ path }) => path);
+  return [...new Set([...below, ...prefix, ...own])];
+}
 
 function sizeOf(block: Block): number {
   return block.reduce((sum, { size }) => sum + size, 0);

@@ -89,10 +89,14 @@ function combine(name: string, policies: readonly FreezePolicy[], { merge, ends 
     init: (components, run) => policies.map((policy) => policy.init(components, run)),
     next: (states, { look }) => policies.map((policy, i) => policy.next(states[i], look)),
     frozen: (states) => merge(policies.map((policy, i) => policy.frozen(states[i]))),
-    // What a policy does not announce is taken to stay.
+    // The set of a policy that announces none at all is taken to stay.
     ...(has("coming") && {
-      coming: (states) =>
-        merge(policies.map((policy, i) => policy.coming?.(states[i]) ?? policy.frozen(states[i]))),
+      coming(states) {
+        const sets = policies.map((policy, i) =>
+          policy.coming ? policy.coming(states[i]) : policy.frozen(states[i])
+        );
+        return sets.every((set) => set !== null) ? merge(sets) : null;
+      },
     }),
     ...(has("probed") && {
       probed: (states) => [...new Set(policies.flatMap((policy, i) => policy.probed?.(states[i]) ?? []))],

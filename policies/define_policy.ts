@@ -48,8 +48,8 @@ export interface PolicyDefinition<S extends Json> {
   readonly next: (state: S, now: StepLook) => S;
   /** Paths of the components that are frozen now. */
   readonly frozen: (state: S) => readonly string[];
-  /** Paths that are frozen after the next look, where that is known before: training plans it while the device works. */
-  readonly coming?: (state: S) => readonly string[];
+  /** Paths that are frozen after the next look, null where that is not known before: training plans it while the device works. */
+  readonly coming?: (state: S) => readonly string[] | null;
   /** Paths that the next steps measure without training them. Active ones are left out. */
   readonly probed?: (state: S) => readonly string[];
   /** Whether training ends now; `frozen` is what training freezes in the end, other policies considered. */

@@ -39,13 +39,21 @@ export function every(n: number, policy: FreezePolicy): FreezePolicy {
     name: `every(${n}, ${policy.name})`,
     init(components, run) {
       const inner = policy.init(components, run);
-      return { inner, held: addReasons({}, policy, inner) };
+      const clock = policy.coming && { step: 0, lookEvery: run.lookEvery ?? 1 };
+      return { inner, held: addReasons({}, policy, inner), ...clock };
     },
     next(state, { step, look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: step % n === 0 ? addReasons({}, policy, inner) : state.held };
+      const held = step % n === 0 ? addReasons({}, policy, inner) : state.held;
+      return { ...state, inner, held, ...(policy.coming && { step }) };
     },
     frozen: ({ held }) => Object.keys(held),
+    coming: policy.coming && (({ inner, held, step = NaN, lookEvery = NaN }) => {
+      const next = step + lookEvery, asked = Math.floor(next / n) * n;
+      if (asked <= step) return Object.keys(held);
+      // Between looks the policy is asked for what it does not announce.
+      return asked === next ? policy.coming!(inner) : null;
+    }),
     reason: ({ held }, path) => held[path],
   });
 }

@@ -34,5 +34,7 @@ export function keepActive(selector: Selector, policy: FreezePolicy): FreezePoli
     }),
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen: ({ inner, kept }) => policy.frozen(inner).filter((path) => !kept.includes(path)),
+    coming: policy.coming &&
+      (({ inner, kept }) => policy.coming!(inner)?.filter((path) => !kept.includes(path)) ?? null),
   });
 }

@@ -71,7 +71,9 @@ export function planAhead(policy: FreezePolicy, { after }: PlanAheadOptions = {}
       };
     },
     frozen: ({ frozen }) => Object.keys(frozen),
-    coming({ coming, frozen, step, lookEvery }) {
+    coming({ coming, frozen, step, after, lookEvery }) {
+      // What the policy decides before the next look may count there.
+      if (after < lookEvery) return null;
       const next = coming.findLast(({ due }) => due <= step + lookEvery);
       return Object.keys(next?.frozen ?? frozen);
     },

@@ -75,5 +75,7 @@ function narrow(name: string, selector: Selector, { policy, keep }: Narrowing): 
     },
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen: ({ inner, paths }) => policy.frozen(inner).filter((path) => paths.includes(path)),
+    coming: policy.coming &&
+      (({ inner, paths }) => policy.coming!(inner)?.filter((path) => paths.includes(path)) ?? null),
   });
 }

@@ -52,6 +52,7 @@ export function smooth(weight: number, policy: FreezePolicy): FreezePolicy {
       return { inner: policy.next(inner, { ...look, readings }), averages: next };
     },
     frozen: ({ inner }) => policy.frozen(inner),
+    coming: policy.coming && (({ inner }) => policy.coming!(inner)),
     reason({ inner }, path) {
       const reason = policy.reason?.(inner, path) ?? null;
       return reason && { ...reason, rule: `smooth(${weight}, ${reason.rule})` };

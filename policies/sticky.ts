@@ -27,12 +27,21 @@ import { wrapPolicy } from "./wrap_policy.ts";
 export function sticky(policy: FreezePolicy): FreezePolicy {
   return wrapPolicy(policy, {
     name: `sticky(${policy.name})`,
-    init: (components, run) => ({ inner: policy.init(components, run), held: {} as FrozenReasons }),
+    init: (components, run) => ({
+      inner: policy.init(components, run),
+      held: {} as FrozenReasons,
+      ...(policy.coming && { lookEvery: run.lookEvery ?? 1 }),
+    }),
     next(state, { look }) {
       const inner = policy.next(state.inner, look);
-      return { inner, held: addReasons(state.held, policy, inner) };
+      return { ...state, inner, held: addReasons(state.held, policy, inner) };
     },
     frozen: ({ held }) => Object.keys(held),
+    // Between looks, what the policy freezes for a step or two stays, too.
+    coming: policy.coming && (({ inner, held, lookEvery }) => {
+      const own = lookEvery === 1 ? policy.coming!(inner) : null;
+      return own && [...new Set([...Object.keys(held), ...own])];
+    }),
     reason: ({ held }, path) => held[path],
   });
 }

@@ -45,6 +45,7 @@ export function topFreeze(share: number): FreezePolicy {
     },
     next: (state) => state,
     frozen: ({ paths }) => paths,
+    coming: ({ paths }) => paths,
     reason: () => ({ signal: "share of the layers", value: null, threshold: share, rule: name }),
   });
 }

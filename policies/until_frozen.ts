@@ -34,6 +34,7 @@ export function untilFrozen(policy: FreezePolicy): FreezePolicy {
     }),
     next: (state, { look }) => ({ ...state, inner: policy.next(state.inner, look) }),
     frozen: ({ inner }) => policy.frozen(inner),
+    coming: policy.coming && (({ inner }) => policy.coming!(inner)),
     stopped({ inner, paths }, frozen) {
       const own = new Set(policy.frozen(inner)), all = new Set(frozen);
       return paths.every((path) => own.has(path) && all.has(path)) ||

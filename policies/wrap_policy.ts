@@ -10,6 +10,7 @@ export type Wrapped = { readonly inner: Json; readonly [key: string]: Json };
  * Parts that the definition leaves out come from the inner policy: signals and what they measure, the end of training,
  * the best step, probes and reasons. A definition with signals of its own measures them for all components, unless it
  * has `measured`. Probes and reasons of components that the wrapper does not freeze are left out.
+ * What is frozen after the next look, `coming`, a wrapper says itself, as it may freeze something else.
  *
  * @typeParam S State, inferred from `init`
  * @param policy The inner policy

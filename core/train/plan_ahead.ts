@@ -30,6 +30,7 @@ export function planAhead<P extends TensorTree>(
   if (policy?.coming === undefined) return;
   const { request, request: { run }, step, policyState, skipped } = taken;
   const frozen = comingOf(policy, { run, policyState });
+  if (frozen === null) return;
   const change = freezeChange(state.frozen, { step, frozen, reason: () => null });
   if (change === null || activePaths(run, frozen).length === 0) return;
   // What thaws may not fit a limit of memory: that is told when it does thaw.
@@ -53,9 +54,10 @@ function comingOf(
   { run: { components, resumed }, policyState }:
     & Pick<TakenStep["request"], "run">
     & Pick<TakenStep, "policyState">,
-): readonly string[] {
-  const ask = () => policy.coming!(policyState);
-  const named = [...new Set(resumed ? readSaved(policy, ask) : ask())];
+): readonly string[] | null {
+  const ask = () => policy.coming!(policyState), told = resumed ? readSaved(policy, ask) : ask();
+  if (told === null) return null;
+  const named = [...new Set(told)];
   checkPaths(named, { policy, from: "coming", components });
   return named;
 }

@@ -41,7 +41,7 @@ Deno.test("planAhead announces what comes at the next look where the set follows
   let state = policy.init(COMPONENTS, { steps: 20, lookEvery: 2 });
   const seen = [1, 2, 3, 4].map((i) => {
     state = policy.next(state, lookOf({}, [2 * i - 1, 2 * i]));
-    return [policy.frozen(state).length, policy.coming!(state).length];
+    return [policy.frozen(state).length, policy.coming!(state)!.length];
   });
   // The sets of steps 1 and 2 count from steps 6 and 7 on.
   assertEquals(seen, [[0, 0], [0, 1], [1, 2], [2, 2]]);

@@ -21,7 +21,7 @@ import {
   type Tensor,
   tensor,
 } from "@firn/train";
-import { planAhead, record } from "@firn/train/policies";
+import { bottomFreeze, planAhead, record, topFreeze } from "@firn/train/policies";
 import type { Json, Look } from "../../core/policy.ts";
 import { openTestGpu } from "../reference/open_gpu.ts";
 import { bitsOf, scheduled } from "./tiny.ts";
@@ -137,6 +137,23 @@ Deno.test("what a policy announces is planned while the device works, and once: 
   assertEquals(plans, [begun, begun + 1, begun + 2, begun + 2]);
   assertEquals(traced, begun + 2, "at a look nothing is planned");
   assertEquals(seen.slice(3, 6).map(({ frozen }) => frozen), [1, 1, 2]);
+});
+
+Deno.test("the set of bottomFreeze and topFreeze, known from the start, is planned in the step before the first look", async () => {
+  for (const share of [bottomFreeze(1 / MANY), topFreeze(1 / MANY)]) {
+    const plans: number[] = [];
+    let traced = 0;
+    const asked: FreezePolicy<Json> = {
+      ...share,
+      next(state, look) {
+        plans.push(traced);
+        return share.next(state, look);
+      },
+    };
+    const { seen } = await countsOf(asked, { steps: 6, told: () => traced++ });
+    assertEquals(plans, [traced, traced], "nothing is planned at a look, or after it");
+    assertEquals(seen.at(-1)!.frozen, 1);
+  }
 });
 
 Deno.test("a step that was planned ahead has the bits of one that was not, and a policy that changes its mind is followed", async () => {
