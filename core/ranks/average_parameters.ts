@@ -162,6 +162,8 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
     step = outerStep(gpu, { outer, summed: codes === null ? size : 1 });
   const coded = codes && wireMean(gpu, { ranks, code: codes, advances: outer === null });
   const later = delayedSums(gpu, ranks), delayed = delayedAverage(gpu, { sums: later, step });
+  const free = (): void => [sums, coded, later].forEach((one) => one?.destroy());
+  let active: readonly Path[] = [];
   const averageNow = async (taken: SteppedAlone, state: OuterState): Promise<ExchangeTime> => {
     const agreed = agreedOn(sums, taken);
     const time = coded === null
@@ -193,6 +195,11 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
       const params = new Map(taken.active.map((path) => [path, taken.params.get(path)!]));
       let exchanges = taken.exchanges ?? { count: 0, step: 0, ranks: size }, exchange = NO_TIME;
       const next = (): OuterState => ({ count: exchanges.count + 1, params, leaves });
+      if (exchanges.sent === undefined && !isSame(active, taken.active)) {
+        // What a freeze leaves takes less; buffers are made when they are needed.
+        free();
+        active = taken.active;
+      }
       const { sent } = exchanges, isDue = sent !== undefined && (at - sent >= delay || isMet);
       if (sent !== undefined && (isDue || at - sent >= Math.ceil(delay / 2))) {
         await delayed.begin({ params, leaves, sent }, () => agreedOn(sums, taken));
@@ -212,9 +219,7 @@ function openExchange(gpu: Gpu, opening: Opening): OpenExchange {
     },
     look: (own) => turning(gpu, averageLook(ranks, own)),
     destroy() {
-      sums.destroy();
-      later.destroy();
-      coded?.destroy();
+      free();
       step.destroy();
     },
   };
@@ -280,6 +285,11 @@ async function averageCodes(gpu: Gpu, { coded, agreed, state: { params, leaves }
   );
   const ms = performance.now() - began;
   return { ms, waitedMs: ms };
+}
+
+/** Whether lists have the same paths in the same order. */
+function isSame(a: readonly Path[], b: readonly Path[]): boolean {
+  return a.length === b.length && a.every((path, i) => path === b[i]);
 }
 
 /** Two exchanges after one step. */

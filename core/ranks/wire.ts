@@ -126,10 +126,11 @@ export function wireMean(gpu: Gpu, settings: WireSettings): WireMean {
     async average(exchanged) {
       const buckets = bucketsOf(exchanged, { size, bucket }),
         largest = Math.max(0, ...buckets.map((b) => b.blocks));
-      // What thaws may need larger ones.
-      if (blocks < largest) free();
-      blocks = Math.max(blocks, largest);
-      while (slots.length < Math.min(DEPTH, buckets.length)) {
+      const count = Math.min(DEPTH, buckets.length);
+      // What thaws may need larger ones, and what freezes leaves memory to others.
+      if (blocks !== largest || slots.length > count) free();
+      blocks = largest;
+      while (slots.length < count) {
         slots.push(newSlot(gpu, { ...settings, blocks }));
       }
       await checkAllocations(gpu);

@@ -100,7 +100,10 @@ export function stagingOf(
   { whole = false }: { readonly whole?: boolean } = {},
 ): { readonly count: number; readonly bytes: number } {
   const most = whole ? Infinity : IN_FLIGHT[staysQueued(gpu) ? "queued" : "other"];
-  return { count: Math.min(most, buckets.length), bytes: Math.max(0, ...buckets.map(totalBytes)) };
+  const sizes = buckets.map(totalBytes), all = sizes.reduce((a, b) => a + b, 0);
+  // Of one size while there is much to exchange, so that a freeze leaves them as they are.
+  const bytes = !whole && all >= COUNT * LARGEST ? LARGEST : Math.max(0, ...sizes);
+  return { count: Math.min(most, buckets.length), bytes };
 }
 
 /**

@@ -89,15 +89,17 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
   };
 }
 
-/** Makes slots, where there are fewer or smaller ones: they take the driver long. */
+/** Makes slots, where there are other ones: they take the driver long. More or larger ones than a step plans are not kept. */
 async function makeRoom(
   held: Held,
-  size: { readonly count: number; readonly bytes: number },
+  { count, bytes }: { readonly count: number; readonly bytes: number },
 ): Promise<void> {
   const { gpu } = held;
-  if (held.slots.length >= size.count && (held.slots[0]?.staging.buffer.size ?? 0) >= size.bytes) return;
-  free(held);
-  held.slots = newSlots(gpu, size);
+  if ((held.slots[0]?.staging.buffer.size ?? bytes) !== bytes) free(held);
+  if (held.slots.length === count) return;
+  held.slots.slice(count).forEach(freeSlot);
+  const kept = held.slots.slice(0, count);
+  held.slots = [...kept, ...newSlots(gpu, { count: count - kept.length, bytes })];
   await checkAllocations(gpu);
 }
 
