@@ -68,7 +68,8 @@ export interface Lanes {
 }
 
 /**
- * Starts lanes. They do not keep the process alive.
+ * Starts lanes. They do not keep the process alive: those that wait at a barrier, as another process does not come, wait there
+ * without work for a processor, and end with the process, which does not wait for them.
  *
  * @param window The window, with a barrier for each lane
  * @returns The lanes, which all run

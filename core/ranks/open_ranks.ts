@@ -17,7 +17,10 @@ import type { Ranks } from "../train/ranks.ts";
 export interface RanksOptions {
   /** Path of the library of MPI; that of the launcher when absent: `FIRN_MPI_LIBRARY`, or where the system has it. */
   readonly library?: string;
-  /** Seconds after which a call fails that not all ranks have made; 600 when absent. */
+  /**
+   * Seconds after which a call fails that not all ranks have made; 600 when absent. All later calls fail, too: let the error end
+   * the process, which it does at once, whatever still waits for the other ranks.
+   */
   readonly timeout?: number;
   /**
    * Whether those that are left go on where a rank dies; false when absent: that ends all. It needs Open MPI 5 and

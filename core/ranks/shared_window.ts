@@ -33,6 +33,9 @@ export interface SharedWindow {
   /**
    * Carries data through it, in the same order on all ranks.
    *
+   * Who stops waiting for it, as a rank has not come in time, must end the process: the lanes wait on, and nothing else can be
+   * carried. An error that nobody catches ends it at once, as does an exit.
+   *
    * @param what The call, for people
    * @param job What its lanes do
    * @throws {RanksError} When one cannot

@@ -1,6 +1,6 @@
 /**
  * One rank of tests/ranks/shared_sum_test.ts: `shared_sum_rank.ts sums` compares sums with those of one process, `shared_sum_rank.ts
- * dies` waits for a rank that dies. Rank 0 prints.
+ * dies` waits for a rank that dies, and `throws` and `exits` end by such an error while the other rank lives on. Rank 0 prints.
  *
  * @module
  */
@@ -19,8 +19,8 @@ const SIZES = [1, 2 ** 18, 300_001];
 const SMALL = 2 ** 19, USUAL = 2 ** 25;
 
 const mpi = loadMpi(Deno.env.get("FIRN_MPI_LIBRARY")!), { call, constants: { world } } = mpi;
-const dies = Deno.args[0] === "dies",
-  ranks = mpiRanks(mpi, { seconds: dies ? 1.5 : 60 }),
+const [what] = Deno.args,
+  ranks = mpiRanks(mpi, { seconds: what === "sums" ? 60 : 1.5 }),
   { rank, size } = ranks;
 const all: Group = { handle: world, rank, size };
 
@@ -175,4 +175,17 @@ async function waits(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 60_000));
 }
 
-await (dies ? waits() : sums());
+/** Rank 1 comes so late that rank 0 has ended, while its lanes wait. */
+async function ends(): Promise<void> {
+  const data = new Float32Array(2 ** 20);
+  await ranks.sum(data);
+  if (rank === 1) await new Promise((resolve) => setTimeout(resolve, 60_000));
+  const error: RanksError = await assertRejects(() => ranks.sum(data), RanksError);
+  // The lanes are waited for by no other call, either.
+  await assertRejects(() => ranks.close(), RanksError);
+  if (what === "throws") throw error;
+  say(error.message);
+  Deno.exit(1);
+}
+
+await (what === "sums" ? sums() : what === "dies" ? waits() : ends());

@@ -31,7 +31,7 @@ async function shell(command: string): Promise<{ readonly code: number; readonly
 
 const MPI = await mpiHere();
 
-function run(size: number, what: "sums" | "dies"): ReturnType<typeof shell> {
+function run(size: number, what: "sums" | "dies" | "throws" | "exits"): ReturnType<typeof shell> {
   const { mpirun, library } = MPI!, env = "FIRN_MPI_LIBRARY";
   // As much as a program of one's own needs; a rank that dies must ask the system for it.
   const permissions = [
@@ -77,3 +77,17 @@ Deno.test({
     );
   },
 });
+
+for (const what of ["throws", "exits"] as const) {
+  Deno.test({
+    name:
+      `a rank whose lanes wait for one that is late ends at once where its program ${what}, and all with it`,
+    ignore: MPI === null,
+    async fn() {
+      const began = performance.now(), { code, text } = await run(2, what);
+      assertStringIncludes(text, "as all must come within 1.5 s: rank 0 waited for rank 1");
+      const ms = performance.now() - began;
+      assert(code !== 0 && ms < 15_000, `exit ${code} after ${ms} ms`);
+    },
+  });
+}
