@@ -35,7 +35,8 @@ export const EXCHANGE_FLAGS: {
   ),
   wire: oneOf(
     ["f32", "bf16", "int8"],
-    "how parameters are sent; bf16 and int8 send changes in fewer bytes, and what they leave of them with the next",
+    "how parameters are sent; bf16 and int8 send changes in fewer bytes, and what they leave of them with the next, without " +
+      "--exchange-delay",
     "f32",
   ),
   "outer-lr": positive("rate of the mean change of all ranks: 1 takes their mean, 0.7 is that of DiLoCo", 1),
@@ -119,7 +120,9 @@ export function checkExchange(flags: Beside): void {
     throw new UsageError(`--exchange-delay must be less than --exchange-every ${every}: got ${delay}`);
   }
   if (delay > 0 && flags.wire !== "f32") {
-    throw new UsageError(`--exchange-delay goes with --wire f32: got --wire ${flags.wire}`);
+    throw new UsageError(
+      `--exchange-delay goes with --wire f32, as codes must be waited for: drop --exchange-delay ${delay}, or --wire ${flags.wire}`,
+    );
   }
   if (judged !== null && judged % every !== 0) {
     throw new UsageError(

@@ -56,7 +56,11 @@ export interface AverageOptions {
    * are copied after a step, and so many steps later each rank adds to its own what the mean of all copies is more than its own copy,
    * or with `outer` what the outer step makes of it. Ranks then never have the same parameters, but where they wait: before a policy
    * decides, before a validation, after each `meetEvery` steps, and at the end. It takes one copy of the parameters more on the
-   * device and in each checkpoint, and memory of the host for all of them, there and back. With `wire` `"f32"` only.
+   * device and in each checkpoint, and memory of the host for all of them, there and back.
+   *
+   * With `wire` `"f32"` only. Codes go two ways, changes to the rank that makes their mean and the mean to all, and the device decodes
+   * and codes between both: a rank would have to wait for the device in the midst of the steps that the delay is to fill, or all would
+   * have to exchange at the step in which the average counts, which hides nothing.
    *
    * Source: Douillard et al., "Streaming DiLoCo with overlapping communication", arXiv 2501.18512, section 2.3, where a mean of both,
    * not the difference, is taken.
@@ -117,7 +121,9 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
     refuse("averageParameters", '"meetEvery" must be a whole number of steps above 0', meetEvery);
   }
   if (delay > 0 && wire !== "f32") {
-    refuse("averageParameters", '"delay" goes with "wire" "f32", which sends parameters, not changes', wire);
+    throw new InputError(
+      `Cannot average parameters with a "delay" of ${delay} and the "wire" "${wire}" as the device must make means of codes between two ways to the other ranks: leave out "delay", or "wire", which is then "f32"`,
+    );
   }
   return {
     of: "parameters",

@@ -62,7 +62,10 @@ Deno.test("flags that do not go with an exchange are refused", () => {
   refused({ exchange: "gradients", "exchange-every": 5 }, "--exchange-every is of parameters");
   refused({ exchange: "gradients", "exchange-delay": 1 }, "--exchange-delay is of parameters");
   refused({ "exchange-delay": 10 }, "--exchange-delay must be less than --exchange-every 10: got 10");
-  refused({ "exchange-delay": 1, wire: "int8" }, "--exchange-delay goes with --wire f32");
+  refused(
+    { "exchange-delay": 1, wire: "int8" },
+    "--exchange-delay goes with --wire f32, as codes must be waited for: drop --exchange-delay 1, or --wire int8",
+  );
   refused({ "evaluate-every": 15 }, "must be a multiple of --exchange-every 10");
   refused({ "evaluate-every": 0.1 }, "got 0.1 of the run; give steps");
   refused({ "checkpoint-minutes": 5 }, "give --checkpoint");

@@ -305,9 +305,12 @@ Deno.test("a delay must be shorter than the time between averages, and goes with
   assertThrows(() => averageParameters({ every: 2, delay: 2 }), InputError, 'fewer than "every"');
   assertThrows(() => averageParameters({ every: 2, delay: -1 }), InputError, '"delay" must be');
   assertThrows(() => averageParameters({ every: 2, meetEvery: 0 }), InputError, '"meetEvery" must be');
-  assertThrows(
-    () => averageParameters({ every: 2, delay: 1, wire: "int8" }),
-    InputError,
-    '"delay" goes with "wire" "f32"',
-  );
+  for (const wire of ["bf16", "int8"] as const) {
+    assertThrows(
+      () => averageParameters({ every: 4, delay: 2, wire }),
+      InputError,
+      `Cannot average parameters with a "delay" of 2 and the "wire" "${wire}" as the device must make means of codes between two ways to ` +
+        'the other ranks: leave out "delay", or "wire", which is then "f32"',
+    );
+  }
 });
