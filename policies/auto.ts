@@ -12,11 +12,12 @@ export interface AutoOptions {
 }
 
 /**
- * The policy that Firn puts forward: trains the upper half of a pretrained model, and ends when little is left to gain.
+ * Trains the upper half of a pretrained model, and ends when little is left to gain: the policy that the study puts forward.
  *
- * When: fine-tuning, and time is short. Take `cachePrefix: true` where epochs repeat samples, and a higher learning rate than for
- * all layers where you can try one. Plan as many steps as without it, with a cosine: it ends after about four fifths of them.
- * Not for a model with random weights, whose lower half has learned nothing yet. Cost: one sum per component and step.
+ * When: fine-tuning for classes, and time is short. On instructions the study found it worse than training for a shorter time, and
+ * nowhere better at equal wall-clock: `tests/bench/STUDY.md`. Not for a model with random weights, whose lower half has learned
+ * nothing yet. Take `cachePrefix: true` where epochs repeat samples, and try a higher learning rate than for all layers. Plan as many
+ * steps as without it, with a cosine: it ends after about four fifths of them. Cost: one sum per component and step.
  *
  * It is the composition `anyOf(bottomFreeze(layers), diminishingReturns({ share }))`:
  *
