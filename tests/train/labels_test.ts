@@ -72,7 +72,7 @@ Deno.test("evaluate and validation refuse batches of which none has a label, and
   assertThrows(
     () => define({ validation: { batches: [NONE, NONE], every: 1 } }),
     InputError,
-    "none of 2 batches",
+    "none of the batches, 2, has one",
   );
   const odd = Object.assign(plain.bind(null), { count: () => NaN });
   await assertRejects(
