@@ -5,7 +5,7 @@
  */
 
 import type { ExchangeTime } from "@firn/train";
-import type { Wire } from "@firn/train/ranks";
+import type { AverageOptions } from "@firn/train/ranks";
 import type { SHAPES } from "./shapes.ts";
 
 /** What is trained, and how ranks exchange. */
@@ -23,7 +23,7 @@ export interface Job {
   /** Steps that are taken while parameters are on their way. */
   readonly delay: number;
   /** How parameters are written on their way. */
-  readonly wire: Wire;
+  readonly wire: NonNullable<AverageOptions["wire"]>;
   /** Whether the bottom half of the layers is frozen. */
   readonly half: boolean;
 }
@@ -49,10 +49,8 @@ export const EVERY = 20, DELAY = 4;
 /** Micro-batches of a step where gradients are to hide. */
 const MICRO = 8;
 
-const full = {
-  ...{ adapter: false, precision: "f16", micro: 1 },
-  ...{ every: null, delay: 0, wire: "f32", half: false },
-} as const;
+const whole = { adapter: false, precision: "f16", micro: 1 } as const,
+  full = { ...whole, every: null, delay: 0, wire: "f32", half: false } as const;
 const GPT2 = { ...full, shape: "gpt2-124m", batch: 8, length: 1024 } as const;
 const SMOL = { ...full, shape: "smollm2-135m", batch: 8, length: 512 } as const;
 const parameters = { every: EVERY } as const,
