@@ -28,6 +28,7 @@ import {
   someOf,
   TINY,
 } from "./ranks_jobs.ts";
+import { programOf } from "./own_gpu.ts";
 import type { Question } from "./ranks_rank.ts";
 import { SHAPES } from "./shapes.ts";
 
@@ -109,13 +110,9 @@ async function* linesOf(bytes: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncIt
   if (rest !== "") yield rest;
 }
 
-/** A program of Deno beside this one. */
+/** A rank, or one process alone. */
 function denoWords(question: Question): string[] {
-  const map = import.meta.resolve("@std/assert").startsWith("file:")
-    ? ["--import-map=tests/stand_ins/import_map.json"]
-    : [];
-  const path = new URL("ranks_rank.ts", import.meta.url).pathname;
-  return [Deno.execPath(), "run", "--no-check", "--no-lock", "-A", ...map, path, JSON.stringify(question)];
+  return [...programOf(import.meta.resolve("./ranks_rank.ts")), JSON.stringify(question)];
 }
 
 /** How `mpirun` is started; a rank has threads, so that it is bound to no core. */

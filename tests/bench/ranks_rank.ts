@@ -26,12 +26,11 @@ import { newAdapter } from "@firn/train/hub";
 import { averageParameters, openRanks, type Ranks } from "@firn/train/ranks";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
 import { loadVariants } from "../../core/tune/tune_cache.ts";
-import { devicePlan } from "../../examples/device_plan.ts";
 import { runMain } from "../../examples/flags.ts";
 import { deviceOf } from "../../examples/gpu.ts";
-import { thisMachine } from "../../examples/machine.ts";
 import { print, printError } from "../../examples/print.ts";
 import { baseOf } from "./adapter_base.ts";
+import { startOnOwnGpu } from "./own_gpu.ts";
 import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
 import { closeWork, SHAPES } from "./shapes.ts";
 import { settle } from "./timestamps.ts";
@@ -174,24 +173,9 @@ async function agreed(ranks: Ranks | null, mine: number): Promise<number> {
   return number[0];
 }
 
-/** Starts this program with a GPU of its own, where it has none yet: the choice is made before a process starts. */
-async function withOwnGpu(text: string, { ranked }: Question): Promise<boolean> {
-  if (!ranked || await deviceOf({}) !== null) return false;
-  const plan = await devicePlan([], { machine: thisMachine(), ranked });
-  if (plan === null) return false;
-  if (plan.said !== undefined) printError(plan.said);
-  const map = import.meta.resolve("@std/assert").startsWith("file:")
-    ? ["--import-map=tests/stand_ins/import_map.json"]
-    : [];
-  const own = ["run", "--no-check", "--no-lock", "-A", ...map, new URL(import.meta.url).pathname, text];
-  const [program, ...args] = [...plan.through, Deno.execPath(), ...own];
-  const { code } = await new Deno.Command(program, { args, env: plan.env }).spawn().status;
-  Deno.exit(code);
-}
-
 async function main([text]: readonly string[]): Promise<void> {
   const began = performance.now(), question: Question = JSON.parse(text);
-  if (await withOwnGpu(text, question)) return;
+  if (question.ranked) await startOnOwnGpu(import.meta.url, [text], { ranked: true });
   const device = await deviceOf({});
   const ranks = question.ranked ? await openRanks({ timeout: 120 }) : null;
   const first = (ranks?.rank ?? 0) === 0;

@@ -29,6 +29,7 @@ import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
 import { keptText, type StudyRuns } from "./study_columns.ts";
 import { readData } from "./study_data.ts";
+import { startOnOwnGpu } from "./own_gpu.ts";
 import { estimateLines } from "./study_estimate.ts";
 import { joinKept, openBehind, readKept, type RunsOf } from "./study_kept.ts";
 import { checkAlike, joinLines, openLines, type StudyLine } from "./study_lines.ts";
@@ -248,6 +249,7 @@ export async function main(args: readonly string[]): Promise<void> {
       `--data must be a folder of study.ts --prepare: "${flags.data}" has no ${missing.data}.json`,
     );
   }
+  if (flags.device !== null) await startOnOwnGpu(import.meta.url, args, { ranked: false });
   await runStudy(flags, plan);
 }
 
