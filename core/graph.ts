@@ -14,21 +14,23 @@ import type { Tensor } from "./tensor.ts";
  */
 export function topological(roots: readonly Tensor[]): Tensor[] {
   const order: Tensor[] = [], seen = new Set<Tensor>();
+  /** The way to a node, and how many inputs of each node on it were entered. */
+  const path: Tensor[] = [], entered: number[] = [];
+  const enter = (node: Tensor): void => {
+    const before = seen.size;
+    if (seen.add(node).size === before) return;
+    path.push(node);
+    entered.push(0);
+  };
   for (const root of roots) {
-    const stack: { node: Tensor; next: number }[] = [];
-    if (!seen.has(root)) stack.push({ node: root, next: 0 });
-    seen.add(root);
-    while (stack.length > 0) {
-      const top = stack[stack.length - 1];
-      if (top.next === top.node.inputs.length) {
-        order.push(top.node);
-        stack.pop();
-        continue;
-      }
-      const input = top.node.inputs[top.next++];
-      if (!seen.has(input)) {
-        seen.add(input);
-        stack.push({ node: input, next: 0 });
+    enter(root);
+    while (path.length > 0) {
+      const top = path.length - 1, node = path[top], next = entered[top]++;
+      if (next < node.inputs.length) enter(node.inputs[next]);
+      else {
+        order.push(node);
+        path.pop();
+        entered.pop();
       }
     }
   }
@@ -43,10 +45,46 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
  * @returns The new roots
  */
 export function rebuild(roots: readonly Tensor[], rewrite: (node: Tensor) => Tensor): Tensor[] {
-  const done = new Map<Tensor, Tensor>();
+  const changed = new Map<Tensor, Tensor>();
   for (const node of topological(roots)) {
-    const moved = node.inputs.some((input) => done.get(input) !== input);
-    done.set(node, rewrite(moved ? { ...node, inputs: node.inputs.map((i) => done.get(i)!) } : node));
+    const rewritten = rewrite(withInputs(node, changed));
+    if (rewritten !== node) changed.set(node, rewritten);
   }
-  return roots.map((root) => done.get(root)!);
+  return roots.map((root) => changed.get(root) ?? root);
+}
+
+/**
+ * Replaces inputs of a node.
+ *
+ * @param node The node
+ * @param changed Nodes to be replaced, and what replaces them
+ * @returns The node itself where none of its inputs is replaced
+ */
+export function withInputs(node: Tensor, changed: ReadonlyMap<Tensor, Tensor>): Tensor {
+  const { inputs } = node;
+  if (changed.size === 0) return node;
+  for (const input of inputs) {
+    if (changed.has(input)) return { ...node, inputs: inputs.map((x) => changed.get(x) ?? x) };
+  }
+  return node;
+}
+
+/**
+ * Counts how often nodes are read.
+ *
+ * @param roots Roots of a graph, each of which is read once by whoever asks for it
+ * @param options All nodes; `counts`: of which of them to count
+ * @returns Reads by node
+ */
+export function usesOf(
+  roots: readonly Tensor[],
+  { order, counts }: { readonly order: readonly Tensor[]; counts(node: Tensor): boolean },
+): ReadonlyMap<Tensor, number> {
+  const uses = new Map<Tensor, number>();
+  const use = (node: Tensor): void => {
+    if (counts(node)) uses.set(node, (uses.get(node) ?? 0) + 1);
+  };
+  roots.forEach(use);
+  for (const { inputs } of order) inputs.forEach(use);
+  return uses;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { topological } from "../../graph.ts";
+import { topological, usesOf, withInputs } from "../../graph.ts";
 import type { Tensor } from "../../tensor.ts";
 import { isPlainAdd } from "../predicates.ts";
 
@@ -15,22 +15,16 @@ import { isPlainAdd } from "../predicates.ts";
  * @returns Equivalent roots
  */
 export function fuseResidual(roots: readonly Tensor[]): Tensor[] {
-  const order = topological(roots);
-  const uses = new Map<Tensor, number>();
-  const use = (node: Tensor): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
-  roots.forEach(use);
-  for (const node of order) node.inputs.forEach(use);
-  const done = new Map<Tensor, Tensor>();
+  const order = topological(roots), adds = ({ op }: Tensor): boolean => op.onto !== undefined;
+  const uses = usesOf(roots, { order, counts: adds }), changed = new Map<Tensor, Tensor>();
   for (const node of order) {
-    const inputs = node.inputs.map((input) => done.get(input)!);
-    const producer = isPlainAdd(node)
-      ? node.inputs.findIndex((x) => x.op.onto !== undefined && uses.get(x) === 1)
-      : -1;
-    const changed = inputs.some((input, i) => input !== node.inputs[i]);
+    const producer = isPlainAdd(node) ? node.inputs.findIndex((x) => uses.get(x) === 1) : -1;
+    let now = withInputs(node, changed);
     if (producer >= 0) {
-      const { op, inputs: own, attrs } = inputs[producer];
-      done.set(node, op.onto!(own, attrs, inputs[1 - producer]));
-    } else done.set(node, changed ? { ...node, inputs } : node);
+      const { op, inputs: own, attrs } = now.inputs[producer];
+      now = op.onto!(own, attrs, now.inputs[1 - producer]);
+    }
+    if (now !== node) changed.set(node, now);
   }
-  return roots.map((root) => done.get(root)!);
+  return roots.map((root) => changed.get(root) ?? root);
 }

@@ -6,7 +6,7 @@
 
 import { canGroup } from "../../../kernels/matmul/matmul.ts";
 import { productKey } from "../../../kernels/matmul/types.ts";
-import { topological } from "../../graph.ts";
+import { topological, usesOf, withInputs } from "../../graph.ts";
 import { add } from "../../ops/arithmetic.ts";
 import {
   type MatmulAttrs,
@@ -17,7 +17,7 @@ import {
 } from "../../ops/matmul.ts";
 import { reshape } from "../../ops/movement.ts";
 import { apply, type Tensor } from "../../tensor.ts";
-import { isPlainAdd, isProduct, isProductSum, isReshape } from "../predicates.ts";
+import { isAdd, isPlainAdd, isProduct, isProductSum, isReshape } from "../predicates.ts";
 import { storedSpec } from "../storage.ts";
 import type { IsHalf, PlanOptions } from "../types.ts";
 
@@ -47,24 +47,21 @@ export function sumProducts(
 ): readonly Tensor[] {
   if (target.software || precision === "f32x3") return roots;
   const order = topological(roots);
-  const uses = new Map<Tensor, number>();
-  const use = (node: Tensor): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
-  roots.forEach(use);
-  for (const node of order) node.inputs.forEach(use);
+  const counts = (node: Tensor): boolean => isProduct(node) || isReshape(node) || isAdd(node);
+  const uses = usesOf(roots, { order, counts });
   const once = (node: Tensor): boolean => uses.get(node) === 1;
   /** The terms of a sum, and of inner sums that only it reads. */
   const termsOf = (node: Tensor): Tensor[] => {
     const terms: Tensor[] = [], open = node.inputs.toReversed();
     while (open.length > 0) {
       const input = open.pop()!;
-      if (isPlainAdd(input) && once(input)) open.push(...input.inputs.toReversed());
+      if (once(input) && isPlainAdd(input)) open.push(...input.inputs.toReversed());
       else terms.push(input);
     }
     return terms;
   };
-  const inner = new Set(
-    order.filter(isPlainAdd).flatMap(({ inputs }) => inputs.filter((x) => isPlainAdd(x) && once(x))),
-  );
+  const adds = order.filter(isPlainAdd);
+  const inner = new Set(adds.flatMap(({ inputs }) => inputs.filter((x) => once(x) && isPlainAdd(x))));
   /** The product that a term is, perhaps reshaped, if only the sum reads it. */
   const productOf = (term: Tensor): Tensor | null => {
     if (!once(term)) return null;
@@ -75,9 +72,10 @@ export function sumProducts(
   // Two operands each, and the result.
   const most = Math.min(MOST_SUMMED, Math.floor((target.maxBindings - 1) / 2));
   const rest = new Map<Tensor, readonly Tensor[]>(), sums = new Map<Tensor, readonly (readonly Tensor[])[]>();
-  for (const node of order) {
-    if (!isPlainAdd(node) || inner.has(node)) continue;
+  for (const node of adds) {
+    if (inner.has(node)) continue;
     const terms = termsOf(node);
+    if (terms.filter((term) => productOf(term) !== null).length < 2) continue;
     const alike = Map.groupBy(terms, (term) => {
       const product = productOf(term);
       return product === null ? null : `${batchKey(product)} ${product.shape}`;
@@ -89,22 +87,21 @@ export function sumProducts(
     sums.set(node, found.map((group) => group.map((term) => productOf(term)!)));
   }
   if (sums.size === 0) return roots;
-  const done = new Map<Tensor, Tensor>();
+  const changed = new Map<Tensor, Tensor>(), now = (x: Tensor): Tensor => changed.get(x) ?? x;
   for (const node of order) {
-    const now = (x: Tensor): Tensor => done.get(x)!;
     const groups = sums.get(node);
     if (groups === undefined) {
-      const inputs = node.inputs.map(now);
-      done.set(node, inputs.some((x, i) => x !== node.inputs[i]) ? { ...node, inputs } : node);
+      const moved = withInputs(node, changed);
+      if (moved !== node) changed.set(node, moved);
       continue;
     }
     const summed = groups.map((products) => {
       const operands = [0, 1].flatMap((side) => products.map(({ inputs }) => now(inputs[side])));
       return reshape(apply(matmulSumOp, operands, products[0].attrs as MatmulAttrs), node.shape);
     });
-    done.set(node, [...rest.get(node)!.map(now), ...summed].reduce((a, b) => add(a, b)));
+    changed.set(node, [...rest.get(node)!.map(now), ...summed].reduce((a, b) => add(a, b)));
   }
-  return roots.map((root) => done.get(root)!);
+  return roots.map(now);
 }
 
 /** Groups of at most `most`, as even as possible; groups of one are dropped. */
