@@ -146,14 +146,39 @@ export function isPlainData(value: unknown): boolean {
   return Object.values(value).every(isPlainData);
 }
 
-/** Plain data as text, equal for equal data alone. JSON has one text for infinities and NaN, and one for both zeros. */
-export function plainText(value: unknown): string {
-  if (Object.is(value, -0)) return "-0";
-  if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value !== "object" || value === null) return `${value}`;
-  let text = ArrayBuffer.isView(value) ? `${value.constructor.name}{` : Array.isArray(value) ? "[" : "{";
-  for (const [name, item] of Object.entries(value)) text += `${name}:${plainText(item)},`;
-  return `${text}}`;
+/**
+ * Data as text, equal for equal data alone. JSON has one text for infinities and NaN, and one for both zeros.
+ *
+ * @param value The data
+ * @param nameOf Names a function, of which plain data has none
+ * @returns The text
+ */
+export function plainText(value: unknown, nameOf: (part: unknown) => string = String): string {
+  const parts: string[] = [];
+  const write = (value: unknown): void => {
+    if (typeof value === "string") parts.push(`${value.length}"`, value);
+    else if (typeof value === "function") parts.push(nameOf(value));
+    else if (typeof value !== "object" || value === null) {
+      parts.push(Object.is(value, -0) ? "-0" : `${value}`);
+    } else if (Array.isArray(value)) {
+      parts.push("[");
+      for (let i = 0; i < value.length; i++) {
+        write(value[i]);
+        parts.push(",");
+      }
+      parts.push("]");
+    } else {
+      parts.push(ArrayBuffer.isView(value) ? `${value.constructor.name}{` : "{");
+      for (const name of Object.keys(value)) {
+        parts.push(name, ":");
+        write((value as Readonly<Record<string, unknown>>)[name]);
+        parts.push(",");
+      }
+      parts.push("}");
+    }
+  };
+  write(value);
+  return parts.join("");
 }
 
 /** Whether the planner can lower a node as it is, without its definition. */

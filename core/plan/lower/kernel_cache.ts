@@ -4,6 +4,7 @@
  * @module
  */
 
+import { plainText } from "../predicates.ts";
 import type { TextCache } from "../types.ts";
 
 /**
@@ -17,39 +18,25 @@ export function textCache(): TextCache {
   /** The last text of each part of requests: what the device is, for one, is a part of all. */
   const last = new Map<string, { readonly part: object; readonly text: string }>();
 
+  const nameOf = (part: unknown): string => {
+    if (!ids.has(part)) ids.set(part, ids.size);
+    return `f${ids.get(part)}`;
+  };
+
   function keyOf(request: unknown): string {
-    if (typeof request !== "object" || request === null) return textOf(request);
+    if (typeof request !== "object" || request === null) return plainText(request, nameOf);
     let key = "{";
-    for (const [name, part] of Object.entries(request)) {
-      key += `${name}:${typeof part === "object" && part !== null ? partText(name, part) : textOf(part)},`;
-    }
-    return `${key}}`;
+    for (const [name, part] of Object.entries(request)) key += `${name}:${partText(name, part)},`;
+    return key;
   }
 
-  function partText(name: string, part: object): string {
+  function partText(name: string, part: unknown): string {
+    if (typeof part !== "object" || part === null) return plainText(part, nameOf);
     const known = last.get(name);
     if (known?.part === part) return known.text;
-    const text = textOf(part);
+    const text = plainText(part, nameOf);
     last.set(name, { part, text });
     return text;
-  }
-
-  function textOf(value: unknown): string {
-    if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
-    if (typeof value === "function") {
-      let id = ids.get(value);
-      if (id === undefined) ids.set(value, id = ids.size);
-      return `f${id}`;
-    }
-    if (typeof value === "string") return `${value.length}"${value}`;
-    if (typeof value !== "object" || value === null) return `${value}`;
-    let key = ArrayBuffer.isView(value) ? `${value.constructor.name}{` : Array.isArray(value) ? "[" : "{";
-    if (Array.isArray(value)) { for (const item of value) key += `${textOf(item)},`; }
-    else {
-      const record = value as Readonly<Record<string, unknown>>;
-      for (const name of Object.keys(record)) key += `${name}:${textOf(record[name])},`;
-    }
-    return `${key}}`;
   }
 
   const caches = new Map<unknown, Map<string, unknown>>();

@@ -46,7 +46,7 @@ export function simplify(roots: readonly Tensor[]): Tensor[] {
 
 /**
  * Makes a function that gives equal nodes equal strings, and null to nodes that may differ although they look alike: a
- * source whose value only the runtime knows, or a node whose attributes are not plain data.
+ * source whose value only the runtime knows, or a node whose attributes are not plain data. What a node is made of decides its shape.
  */
 function nodeKeys(): (node: Tensor) => string | null {
   const ids = new Map<unknown, number>();
@@ -66,7 +66,7 @@ function nodeKeys(): (node: Tensor) => string | null {
       if (!isLeaf(node) && !isConstant(node)) return null;
     }
     if (!isPlainData(attrs)) return null;
-    let key = `${id(op)} ${shape}`;
+    let key = `${id(op)}`;
     for (const input of inputs) key += ` ${id(input)}`;
     return attrs === null ? key : key + plainText(attrs);
   };
