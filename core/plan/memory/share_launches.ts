@@ -92,9 +92,15 @@ export function shareLaunches(
   ]);
 }
 
+/** A kernel that can become part of another one. */
+interface KernelParts extends TextParts {
+  /** The types of its arrays in workgroup memory. */
+  readonly arrays: readonly ArrayType[];
+}
+
 /** What is known of kernels from earlier plans. */
 interface Memory {
-  readonly parts: Map<KernelText, TextParts | null>;
+  readonly parts: Map<KernelText, KernelParts | null>;
   readonly numbers: Map<KernelText, number>;
   readonly combined: Map<string, KernelText>;
 }
@@ -108,6 +114,11 @@ function numberOf(kernel: KernelText, { numbers }: Memory): number {
   return numbers.get(kernel)!;
 }
 
+function partsOf({ code }: KernelText): KernelParts | null {
+  const parts = textParts(code);
+  return parts && { ...parts, arrays: parts.memory.map(({ type }) => arrayType(type, parts.structs)) };
+}
+
 function candidateOf(
   { kernel, bindings, overwrites, matmulFlops, operands }: Unit,
   { buffers, known, needed }: Pick<ShareOptions, "buffers"> & {
@@ -118,7 +129,7 @@ function candidateOf(
   if (overwrites.length > 0 || (matmulFlops > 0 && operands === undefined)) return null;
   const bytes = [...new Set(bindings)].reduce((n, b) => n + buffers[b].bytes, 0);
   if (operands === undefined ? bytes > LIGHT_BYTES : kernel.flops > LIGHT_FLOPS) return null;
-  if (!known.parts.has(kernel)) known.parts.set(kernel, textParts(kernel.code));
+  if (!known.parts.has(kernel)) known.parts.set(kernel, partsOf(kernel));
   const parts = known.parts.get(kernel)!;
   if (parts === null) return null;
   const reads = new Set<string>();
@@ -134,7 +145,7 @@ function candidateOf(
     reads: [...reads],
     writes: parts.bindings.filter(({ access }) => access === "read_write").length,
     bytes,
-    memory: parts.memory.map(({ type }) => arrayType(type, parts.structs)),
+    memory: parts.arrays,
   };
 }
 
@@ -146,28 +157,29 @@ function groupsOf(
     readonly window: number;
   },
 ): Group[] {
-  const groups: Group[] = [], groupOf = new Map<number, Group>();
-  const open = new Set<Group>();
+  const groups: Group[] = [], groupOf: Group[] = [], openOf = new Map<string, Group[]>();
   before.forEach((others, at) => {
-    const needed = new Set(others.map((other) => groupOf.get(other)!)), own = candidates[at];
+    const own = candidates[at];
     let first = 0;
-    for (const group of needed) {
+    for (const other of others) {
+      const group = groupOf[other];
       group.used = true;
       first = Math.max(first, group.place + 1);
     }
-    for (const group of open) if (group.place < at - window) open.delete(group);
-    const found = own === null
-      ? undefined
-      : open.values().find((group) =>
-        (group.place >= first || !group.used) && fits(group, { own, candidates, target })
-      );
+    const open = own === null
+      ? []
+      : (openOf.get(own.kind) ?? []).filter((group) => group.place >= at - window);
+    const found = open.find((group) =>
+      (group.place >= first || !group.used) && fits(group, { own: own!, candidates, target })
+    );
     const group: Group = found ?? newGroup(own, at);
     group.members.push(at);
-    groupOf.set(at, group);
+    groupOf.push(group);
     if (found === undefined) groups.push(group);
     if (group.place < first) group.place = at;
     if (own === null) return;
-    open.add(group);
+    if (found === undefined) open.push(group);
+    openOf.set(own.kind, open);
     for (const read of own.reads) group.reads.add(read);
     group.memory = sharedMemory(group.memory, own.memory).arrays;
     group.bindings += own.writes;
@@ -196,7 +208,7 @@ function fits(
     readonly candidates: readonly (Candidate | null)[];
   },
 ): boolean {
-  if (first!.kind !== own.kind || bytes + own.bytes > MOST_BYTES) return false;
+  if (bytes + own.bytes > MOST_BYTES) return false;
   const more = own.reads.filter((read) => !reads.has(read)).length;
   if (reads.size + more + bindings + own.writes > maxBindings) return false;
   const { arrays } = sharedMemory(memory, own.memory);
