@@ -84,5 +84,5 @@ export function sizeOf(shape: readonly number[]): number {
 
 /** Whether two shapes are the same. */
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((d, i) => d === b[i]);
+  return a === b || a.length === b.length && a.every((d, i) => d === b[i]);
 }

@@ -166,14 +166,15 @@ export interface Op<A = any> {
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   if (typeof op?.infer !== "function") refuse("apply", "an op is a record with a name and infer", op);
   if (!Array.isArray(inputs)) refuse(op.name, "its inputs must be a list of tensors", inputs);
+  let read = inputs;
   inputs.forEach((input, i) => {
     if (!isTensor(input)) {
       refuse(op.name, `input ${i} must be a tensor${op.element === undefined ? "" : " or a number"}`, input);
     }
+    if (isPacked(input.dtype) && !op.packed?.includes(i)) {
+      read = read.with(i, apply(dequantizeOp, [input], null));
+    }
   });
-  const read = inputs.some((input, i) => isPacked(input.dtype) && !op.packed?.includes(i))
-    ? inputs.map((x, i) => isPacked(x.dtype) && !op.packed?.includes(i) ? apply(dequantizeOp, [x], null) : x)
-    : inputs;
   const [{ shape, dtype }] = op.infer(read, attrs);
   checkShape(op.name, shape);
   return { op, inputs: read, attrs, shape, dtype, [INSPECT]: lineOf, [DISPLAY]: displayOf };

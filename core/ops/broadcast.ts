@@ -18,7 +18,10 @@ import { reshape, reshapeOp, slice } from "./movement.ts";
  * @returns The common shape
  * @throws {ShapeError} When two sizes differ and neither is 1
  */
-export function broadcastShape(name: string, shapes: readonly (readonly number[])[]): number[] {
+export function broadcastShape(name: string, shapes: readonly (readonly number[])[]): readonly number[] {
+  // Most are the same, and a shape that several tensors have is compared at once.
+  const [first = []] = shapes;
+  if (shapes.every((shape) => sameShape(shape, first))) return first;
   const rank = Math.max(...shapes.map((s) => s.length));
   return Array.from({ length: rank }, (_, d) => {
     let size = 1;
