@@ -98,7 +98,8 @@ export function activePaths(
   { trainable }: Pick<StepDefinition, "trainable">,
   { run, frozen }: Pick<StepRequest, "run" | "frozen">,
 ): Path[] {
-  return [...run.params.keys()].filter((path) => trainable(path) && !frozen.includes(moduleOf(path)));
+  const rests = new Set(frozen);
+  return [...run.params.keys()].filter((path) => trainable(path) && !rests.has(moduleOf(path)));
 }
 
 /** The tensors of the state that a frozen set needs, by path. */
@@ -109,7 +110,7 @@ export function stateSpecsFor(
   const { run } = request, trainable = activePaths(definition, { run, frozen: [] });
   const active = activeSpecs(definition, request);
   const { optimizer, signals, precision, averages } = definition, { isMeasured } = run;
-  const ring = ringShape(specsOf(run, trainable), { ...definition, isMeasured });
+  const ring = ringOf(definition, run, trainable);
   return new Map<Path, StateSpec>([
     ...allStateSpecs(active, {
       optimizer,
@@ -132,9 +133,20 @@ export function activeSpecs(
   return new Map(activePaths(definition, request).map((path) => [path, request.run.params.get(path)!]));
 }
 
-/** Specs of some parameters of a run. */
-function specsOf({ params }: Run, paths: readonly Path[]): ReadonlyMap<Path, Spec> {
-  return new Map(paths.map((path) => [path, params.get(path)!]));
+/** Rings by what is measured, which is found once for each layout of parameters and takes long to count. */
+const rings = new WeakMap<Run["isMeasured"], ReturnType<typeof ringShape>>();
+
+/** The shape of the ring of a run, the same for all of its frozen sets. */
+function ringOf(
+  definition: StepDefinition,
+  { params, isMeasured }: Run,
+  trainable: readonly Path[],
+): ReturnType<typeof ringShape> {
+  if (!rings.has(isMeasured)) {
+    const specs = new Map(trainable.map((path) => [path, params.get(path)!]));
+    rings.set(isMeasured, ringShape(specs, { ...definition, isMeasured }));
+  }
+  return rings.get(isMeasured)!;
 }
 
 /** The loss as a graph of leaves, and the leaves of the parameters. */
@@ -205,7 +217,7 @@ function stepOptions(definition: StepDefinition, request: StepRequest): StepOpti
     trainable: all,
     signals,
     isMeasured,
-    ring: ringShape(specsOf(run, all), { ...definition, isMeasured }),
+    ring: ringOf(definition, run, all),
     outputs: definition.signals.some(({ name }) => name === ACTIVATION)
       ? componentOutputs(loss, { leaves, trainable })
       : new Map(),
