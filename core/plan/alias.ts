@@ -5,6 +5,7 @@
  */
 
 import type { Tensor } from "../tensor.ts";
+import type { Known } from "./types.ts";
 import { isPick, isReshape, isScalarAt } from "./predicates.ts";
 
 /** The node whose buffer a reshape shares; any other node itself. */
@@ -33,7 +34,7 @@ export function pickedBy(node: Tensor): number {
 /** Nodes that read a node, directly or through reshapes. */
 export function readersOf(
   node: Tensor,
-  readers: ReadonlyMap<Tensor, readonly Tensor[]>,
+  readers: Known<readonly Tensor[]>,
 ): readonly Tensor[] {
   return readers.get(node)!.flatMap((r) => isReshape(r) ? readersOf(r, readers) : [r]);
 }

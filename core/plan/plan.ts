@@ -99,8 +99,8 @@ function prepareSimple(
   const { roots: copied, updates } = copyWeights(rewritten(roots, REWRITES, options), options);
   const written = materializeRoots(copied, { ...options, updates }), { targets } = written;
   const fusion = fuse(written.roots, { targets, target });
-  const half = precision === "f16" ? halfValues(fusion, { wide }) : () => false;
-  const isHalf: IsHalf = (node, output) => {
+  const half = precision === "f16" ? halfValues(fusion, { wide }) : null;
+  const isHalf: IsHalf = half === null ? () => false : (node, output) => {
     const copy = targets.get(node);
     // What overwrites a copy is stored as the copy is.
     return copy !== undefined && isKeptCopy(copy) ? half(copy) : half(node, output);

@@ -265,20 +265,25 @@ export interface Cluster {
   readonly summed: readonly Tensor[];
 }
 
+/** What is known of each node. */
+export type Known<T> = Pick<ReadonlyMap<Tensor, T>, "get">;
+
 /** A graph whose elementwise nodes are grouped. */
 export interface Fusion {
   /** Values that must exist in memory. */
   readonly roots: ReadonlySet<Tensor>;
   /** All nodes, inputs first. */
   readonly order: readonly Tensor[];
+  /** The place of each node in that order. */
+  readonly places: Known<number>;
   /** Nodes that read each node. */
-  readonly readers: ReadonlyMap<Tensor, readonly Tensor[]>;
+  readonly readers: Known<readonly Tensor[]>;
   /** Launch level: grows along every edge that fusion cannot remove. */
-  readonly level: ReadonlyMap<Tensor, number>;
+  readonly level: Known<number>;
   /** Clusters that have something to write. */
   readonly clusters: readonly Cluster[];
   /** Cluster of each elementwise node. */
-  readonly clusterOf: ReadonlyMap<Tensor, Cluster>;
+  readonly clusterOf: Known<Cluster>;
   /** Elementwise nodes that are in memory; the others are computed again by whoever reads them. */
   readonly stored: ReadonlySet<Tensor>;
 }

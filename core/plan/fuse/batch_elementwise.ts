@@ -5,10 +5,11 @@
  */
 
 import type { Elementwise } from "../../../kernels/elementwise.ts";
+import { topological } from "../../graph.ts";
 import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
-import { baseOf } from "../alias.ts";
 import type { Cluster, Fusion } from "../types.ts";
+import { isReshape } from "../predicates.ts";
 import { isRounding } from "../weight_copies.ts";
 import { cycles } from "./cycles.ts";
 
@@ -27,7 +28,7 @@ export interface Program {
 }
 
 /** What is known about the programs of a graph. */
-export interface BatchOptions extends Omit<Fusion, "roots" | "level"> {
+export interface BatchOptions extends Omit<Fusion, "roots" | "level" | "places"> {
   /** Nodes that overwrite a leaf, and the leaf. */
   readonly targets: ReadonlyMap<Tensor, Tensor>;
   /** Launch level of a cluster; clusters of one level do not depend on each other. */
@@ -137,19 +138,19 @@ function mayWait({ cluster: { nodes, stored } }: Program, { targets, readers }: 
  */
 function readBefore(
   programs: readonly Program[],
-  { order, targets, readers, clusterOf }: BatchOptions,
+  { targets, readers, clusterOf }: BatchOptions,
 ): ReadonlySet<Tensor> {
   const writer = new Map<Tensor, Cluster>();
   for (const { cluster } of programs) {
     for (const node of cluster.stored) writer.set(targets.get(node)!, cluster);
   }
-  const found = new Set<Tensor>();
-  for (const node of order.toReversed()) {
-    const foreign = node.inputs.some((input) => {
-      const cluster = writer.get(baseOf(input));
-      return cluster !== undefined && cluster !== clusterOf.get(node);
-    });
-    if (foreign || readers.get(node)!.some((reader) => found.has(reader))) found.add(node);
-  }
-  return found;
+  const foreign: Tensor[] = [];
+  const find = (value: Tensor, cluster: Cluster): void => {
+    for (const reader of readers.get(value) ?? []) {
+      if (clusterOf.get(reader) !== cluster) foreign.push(reader);
+      if (isReshape(reader)) find(reader, cluster);
+    }
+  };
+  for (const [leaf, cluster] of writer) find(leaf, cluster);
+  return new Set(topological(foreign));
 }

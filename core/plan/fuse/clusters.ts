@@ -5,41 +5,43 @@
  */
 
 import type { Tensor } from "../../tensor.ts";
-import { isElement, isReduction, isSumEach } from "../predicates.ts";
+import { isReduction, isSumEach } from "../predicates.ts";
 import type { Cluster, Fusion } from "../types.ts";
-import type { FusionGraph } from "./levels.ts";
+import { type FusionGraph, knownOf } from "./graph.ts";
 import { COSTLY, reading, type Recomputing, recomputing } from "./recompute.ts";
 
-/** Names the group of an elementwise node. */
-export type GroupOf = (node: Tensor) => Tensor;
+/** Which nodes share a kernel, by their places. */
+interface Grouped {
+  /** Names the group of an elementwise node. */
+  readonly groupOf: (node: number) => number;
+  /** Nodes that are in memory whoever reads them. */
+  readonly cuts: ReadonlySet<Tensor>;
+}
 
 /**
  * Makes the clusters of some groups.
  *
  * @param graph The graph
- * @param options Groups, and values that must be in memory whoever reads them
+ * @param options Groups, and who reads each node
  * @returns Clusters and stored values
  */
 export function clustersOf(
   graph: FusionGraph,
-  options: { readonly groupOf: GroupOf; readonly cuts: ReadonlySet<Tensor> },
+  { readers, ...grouped }: Grouped & Pick<Fusion, "readers">,
 ): Pick<Fusion, "clusters" | "clusterOf" | "stored"> {
-  const { order, readers } = graph, { groupOf } = options;
-  const stored = storedValues(graph, options);
-  const members = new Map<Tensor, Tensor[]>();
-  for (const node of order) {
-    if (!isElement(node)) continue;
-    const group = groupOf(node);
-    if (members.has(group)) members.get(group)!.push(node);
-    else members.set(group, [node]);
-  }
-  const clusters: Cluster[] = [], clusterOf = new Map<Tensor, Cluster>();
-  for (const nodes of members.values()) {
-    const cluster = clusterOfNodes(nodes, { stored, readers });
-    for (const node of nodes) clusterOf.set(node, cluster);
-    if (cluster.stored.length + cluster.summed.length > 0) clusters.push(cluster);
-  }
-  return { clusters, clusterOf, stored };
+  const { order, elements } = graph, stored = storedValues(graph, grouped);
+  const made = new Array<Cluster>(order.length);
+  const groups = Map.groupBy(order.keys().filter((at) => elements[at]), grouped.groupOf).values();
+  const clusters = [...groups].map((all) => {
+    const cluster = clusterOfNodes(all.map((at) => order[at]), { stored, readers });
+    for (const at of all) made[at] = cluster;
+    return cluster;
+  });
+  return {
+    clusters: clusters.filter(({ stored, summed }) => stored.length + summed.length > 0),
+    clusterOf: knownOf(graph, (at) => made[at]),
+    stored,
+  };
 }
 
 /** The cluster of some nodes. */
@@ -50,30 +52,26 @@ export function clusterOfNodes(
   return {
     nodes,
     stored: nodes.filter((n) => stored.has(n)),
-    summed: nodes.filter((n) => readers.get(n)!.some((r) => isSumEach(r))),
+    summed: nodes.filter((n) => readers.get(n)!.some(isSumEach)),
   };
 }
 
 /** Values that a kernel reads from memory, and those that other groups need and that are costly to compute again. */
 function storedValues(
-  { roots, order, readers }: FusionGraph,
-  { groupOf, cuts }: { readonly groupOf: GroupOf; readonly cuts: ReadonlySet<Tensor> },
+  { roots, order, inputs, readers, elements, sums }: FusionGraph,
+  { groupOf, cuts }: Grouped,
 ): Set<Tensor> {
-  const cost = new Map<Tensor, Recomputing>();
-  const stored = new Set<Tensor>();
-  for (const node of order) {
-    if (!isElement(node)) continue;
-    cost.set(node, recomputing(node, cost));
-    const after = readers.get(node)!;
+  const cost: Recomputing[] = [], reductions = order.map(isReduction), stored = new Set<Tensor>();
+  order.forEach((node, at) => {
+    if (!elements[at]) return;
+    cost[at] = recomputing(node, (i) => cost[inputs[at][i]]);
+    const after = readers[at], group = groupOf(at);
     const must = roots.has(node) || cuts.has(node) ||
-      after.some((r) => !isElement(r) && !isReduction(r) && !isSumEach(r));
-    const shared = after.some((r) =>
-      (isElement(r) && groupOf(r) !== groupOf(node)) || (isReduction(r) && after.length > 1)
-    );
-    if (must || (shared && cost.get(node) === COSTLY)) {
-      stored.add(node);
-      cost.set(node, reading(node));
-    }
-  }
+      after.some((r) => !elements[r] && !reductions[r] && !sums[r]);
+    const shared = after.some((r) => elements[r] ? groupOf(r) !== group : reductions[r] && after.length > 1);
+    if (!must && !(shared && cost[at] === COSTLY)) return;
+    stored.add(node);
+    cost[at] = reading(node);
+  });
   return stored;
 }

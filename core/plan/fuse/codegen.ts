@@ -5,6 +5,7 @@
  */
 
 import type { Expression, Operand, Step } from "../../../kernels/expression.ts";
+import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
 import { constant, isConstant, isElement, isScalarAt, isStepScalar } from "../predicates.ts";
@@ -44,15 +45,14 @@ export function codegen(
 ): Code {
   const { shape, given, stored, isHalf, bufferOf, scalarOf } = options;
   const steps: Step[] = [], inputs: Operand[] = [], loads: number[] = [];
-  const stepOf = new Map<Tensor, number>(), operandOf = new Map<string, number>();
+  const stepOf = new Map<Tensor, number>();
   const own = new Set(results);
   const operand = (buffer: number, type: Operand["type"], strides: readonly number[]): number => {
-    const key = `${buffer} ${strides}`;
-    if (!operandOf.has(key)) {
-      operandOf.set(key, inputs.push({ type, strides }) - 1);
-      loads.push(buffer);
+    for (let i = 0; i < loads.length; i++) {
+      if (loads[i] === buffer && sameShape(inputs[i].strides, strides)) return i;
     }
-    return operandOf.get(key)!;
+    loads.push(buffer);
+    return inputs.push({ type, strides }) - 1;
   };
   const isComputed = (node: Tensor): boolean =>
     isElement(node) && (own.has(node) || !stored.has(node)) && baseOf(node) !== given;

@@ -7,8 +7,8 @@
 import type { Tensor } from "../../tensor.ts";
 import type { FuseOptions, Fusion } from "../types.ts";
 import { cutOf } from "./fusion_limits.ts";
+import { fusionGraph } from "./graph.ts";
 import { groupNodes } from "./groups.ts";
-import { fusionGraph } from "./levels.ts";
 import { splitClusters } from "./split.ts";
 
 /** Rounds of cuts that save bindings; groups that are still too large after these are split. */

@@ -4,15 +4,15 @@
  * @module
  */
 
-import { sameShape } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
 import { baseOf } from "../alias.ts";
-import { isElement, isProduct, isReduction, isReshape, isSource } from "../predicates.ts";
+import { isProduct, isReduction, isReshape } from "../predicates.ts";
 import type { Cluster, FuseOptions, Fusion } from "../types.ts";
 import { clustersOf } from "./clusters.ts";
 import { cycles } from "./cycles.ts";
 import { crowdedClusters, isCrowded } from "./fusion_limits.ts";
-import { type FusionGraph, levelsOf } from "./levels.ts";
+import { type FusionGraph, knownOf } from "./graph.ts";
+import { levelsOf } from "./levels.ts";
 
 /** A joined group that is too large loses one part after the other; one that binds more than so many launches is split. */
 const MOST_LAUNCHES = 8;
@@ -20,28 +20,28 @@ const MOST_LAUNCHES = 8;
 /** Groups that can be merged. */
 interface Groups {
   /** The node that stands for the group of a node. */
-  find(node: Tensor): Tensor;
+  find(node: number): number;
   /** Makes the group of one node part of the group of another. */
-  merge(from: Tensor, to: Tensor): void;
+  merge(from: number, to: number): void;
   copy(): Groups;
 }
 
-function disjointGroups(parent: Map<Tensor, Tensor>): Groups {
-  const find = (node: Tensor): Tensor => {
+function disjointGroups(parent: Int32Array): Groups {
+  const find = (node: number): number => {
     let top = node;
-    for (let above = parent.get(top)!; above !== top; above = parent.get(top)!) top = above;
+    while (parent[top] !== top) top = parent[top];
     // Shortens the way for all nodes on it.
     for (let on = node; on !== top;) {
-      const above = parent.get(on)!;
-      parent.set(on, top);
+      const above = parent[on];
+      parent[on] = top;
       on = above;
     }
     return top;
   };
   return {
     find,
-    merge: (from, to) => void parent.set(find(from), find(to)),
-    copy: () => disjointGroups(new Map(parent)),
+    merge: (from, to) => void (parent[find(from)] = find(to)),
+    copy: () => disjointGroups(parent.slice()),
   };
 }
 
@@ -69,34 +69,36 @@ export function groupNodes(
   graph: FusionGraph,
   options: FuseOptions & { readonly cuts: ReadonlySet<Tensor> },
 ): Grouping {
-  const { cuts } = options, { roots, order, readers } = graph;
-  const fusable = (from: Tensor, to: Tensor): boolean =>
-    isElement(from) && isElement(to) && sameShape(from.shape, to.shape) && !cuts.has(from);
-  const level = levelsOf(graph, fusable);
-  const alongEdges = disjointGroups(new Map(order.filter(isElement).map((n) => [n, n])));
-  for (const node of order) {
-    for (const input of node.inputs) {
-      if (fusable(input, node) && level.get(input) === level.get(node)) alongEdges.merge(input, node);
+  const { cuts } = options, { roots, order, places, inputs, elements, shapes } = graph;
+  const fusable = (from: number, to: number): boolean =>
+    elements[from] && elements[to] && shapes[from] === shapes[to] && !cuts.has(order[from]);
+  const levels = levelsOf(graph, fusable), level = knownOf(graph, (at) => levels[at]);
+  const read = new Array<Tensor[] | undefined>(order.length);
+  const readers = knownOf(graph, (at) => read[at] ??= graph.readers[at].map((reader) => order[reader]));
+  const alongEdges = disjointGroups(Int32Array.from(order.keys()));
+  inputs.forEach((all, node) => {
+    for (const input of all) {
+      if (fusable(input, node) && levels[input] === levels[node]) alongEdges.merge(input, node);
     }
-  }
-  const fixed = fixedGroups(graph, { ...options, level, groups: alongEdges });
-  const neighbours = neighboursOf(graph, level);
+  });
+  const fixed = fixedGroups(graph, { ...options, levels, groups: alongEdges });
+  const neighbours = neighboursOf(graph, levels);
 
   /** How often each node had to leave the group that it joined; only nodes with the same count join. */
-  const left = new Map<Tensor, number>();
+  const left = new Map<number, number>();
   for (;;) {
     const groups = alongEdges.copy();
     const joined = joinNeighbours(graph, { neighbours, groups, fixed, left });
-    const made = clustersOf(graph, { groupOf: groups.find, cuts });
-    const fusion: Fusion = { roots, order, readers, level, ...made };
+    const made = clustersOf(graph, { readers, groupOf: groups.find, cuts });
+    const fusion: Fusion = { roots, order, places, readers, level, ...made };
     const crowded = crowdedClusters(fusion, options);
     const blocked = joined.length + options.targets.size === 0 ? [] : cycles(fusion, options);
-    const { stored } = fusion, leaving = new Set<Tensor>();
+    const { stored } = fusion, leaving = new Set<number>();
     const near = crowded.filter((cluster) =>
       !isCrowded(cluster, { ...options, stored, launches: MOST_LAUNCHES })
     );
     for (const clusters of [...near.map((cluster) => [cluster]), ...blocked]) {
-      const last = joined.findLast((node) => clusters.includes(fusion.clusterOf.get(node)!));
+      const last = joined.findLast((node) => clusters.includes(fusion.clusterOf.get(order[node])!));
       if (last !== undefined) leaving.add(last);
     }
     if (leaving.size === 0) return { fusion, crowded, blocked };
@@ -109,36 +111,38 @@ export function groupNodes(
  * not compute what they need: no other group joins it.
  */
 function fixedGroups(
-  { readers }: FusionGraph,
-  { targets, level, groups }: Pick<FuseOptions, "targets"> & {
-    readonly level: ReadonlyMap<Tensor, number>;
+  graph: FusionGraph,
+  { targets, levels, groups }: Pick<FuseOptions, "targets"> & {
+    readonly levels: readonly number[];
     readonly groups: Groups;
   },
-): ReadonlySet<Tensor> {
-  const fixed = new Set<Tensor>();
+): ReadonlySet<number> {
+  const fixed = new Set<number>();
   for (const [node, leaf] of targets) {
-    if (readers.has(leaf) && lastRead(leaf, { readers, level }) > level.get(node)!) {
-      fixed.add(groups.find(node));
-    }
+    const at = graph.places.get(node)!, read = graph.places.get(leaf);
+    if (read !== undefined && lastRead(read, { graph, levels }) > levels[at]) fixed.add(groups.find(at));
   }
   return fixed;
 }
 
 /** The last level at which a kernel may read a leaf. */
 function lastRead(
-  leaf: Tensor,
-  { readers, level }: Pick<Fusion, "readers" | "level">,
+  leaf: number,
+  { graph: { order, readers, elements }, levels }: {
+    readonly graph: FusionGraph;
+    readonly levels: readonly number[];
+  },
 ): number {
   let last = -Infinity;
-  const seen = new Set<Tensor>(), open = [leaf];
+  const seen = new Set<number>(), open = [leaf];
   while (open.length > 0) {
     const node = open.pop()!;
-    for (const reader of readers.get(node)!) {
+    for (const reader of readers[node]) {
       // An elementwise node or a reduction may recompute what it reads, and then reads the leaf itself.
-      if (seen.has(reader) || (isElement(node) && !isElement(reader) && !isReduction(reader))) continue;
+      if (seen.has(reader) || (elements[node] && !elements[reader] && !isReduction(order[reader]))) continue;
       seen.add(reader);
-      last = Math.max(last, level.get(reader)!);
-      if (isElement(reader) || isReshape(reader)) open.push(reader);
+      last = Math.max(last, levels[reader]);
+      if (elements[reader] || isReshape(order[reader])) open.push(reader);
     }
   }
   return last;
@@ -146,25 +150,25 @@ function lastRead(
 
 /** Nodes that read the same value, have its shape and run at one level. */
 interface Neighbours {
-  readonly readers: readonly Tensor[];
+  readonly readers: readonly number[];
   /** Whether one joins: all do where they read a product, whose kernel can then compute them; else those that lead to sums and
    * roots, and of those that read a leaf or a constant, those that lead to sums alone. */
-  readonly joins: (reader: Tensor) => boolean;
+  readonly joins: (reader: number) => boolean;
 }
 
 /** Neighbours of which the groups of some may join another's. */
 function neighboursOf(
-  { order, readers, ending, summing }: FusionGraph,
-  level: ReadonlyMap<Tensor, number>,
+  { order, readers, elements, sources, shapes, ending, summing }: FusionGraph,
+  levels: readonly number[],
 ): Neighbours[] {
-  return order.flatMap((node) => {
-    const beside = readers.get(node)!.filter((reader) =>
-      isElement(reader) && sameShape(reader.shape, node.shape)
-    );
-    if (beside.length < 2) return [];
-    const all = isProduct(baseOf(node)), some = isSource(node) ? summing : ending;
-    const joins = (reader: Tensor): boolean => all || some.has(reader);
-    return [...Map.groupBy(beside, (reader) => level.get(reader)!).values()]
+  const none: Neighbours[] = [];
+  return order.flatMap((value, node) => {
+    if (readers[node].length < 2) return none;
+    const beside = readers[node].filter((reader) => elements[reader] && shapes[reader] === shapes[node]);
+    if (beside.length < 2) return none;
+    const all = isProduct(baseOf(value)), some = sources[node] ? summing : ending;
+    const joins = (reader: number): boolean => all || some[reader];
+    return [...Map.groupBy(beside, (reader) => levels[reader]).values()]
       .filter((readers) => readers.length > 1 && readers.some(joins)).map((readers) => ({ readers, joins }));
   });
 }
@@ -181,20 +185,20 @@ function joinNeighbours(
   { neighbours, groups, fixed, left }: {
     readonly neighbours: readonly Neighbours[];
     readonly groups: Groups;
-    readonly fixed: ReadonlySet<Tensor>;
-    readonly left: ReadonlyMap<Tensor, number>;
+    readonly fixed: ReadonlySet<number>;
+    readonly left: ReadonlyMap<number, number>;
   },
-): Tensor[] {
-  const joined: Tensor[] = [];
-  const join = (reader: Tensor, host: Tensor): void => {
-    const [from, to] = [groups.find(reader), groups.find(host)];
+): number[] {
+  const joined: number[] = [];
+  const join = (reader: number, host: number): void => {
+    const from = groups.find(reader), to = groups.find(host);
     if (from === to || fixed.has(from) || fixed.has(to)) return;
     groups.merge(from, to);
     joined.push(reader);
   };
   for (const { readers, joins } of neighbours) {
     for (const together of Map.groupBy(readers, (reader) => left.get(reader) ?? 0).values()) {
-      const host = together.find((reader) => !ending.has(reader)) ?? together[0];
+      const host = together.find((reader) => !ending[reader]) ?? together[0];
       for (const reader of together) if (joins(reader)) join(reader, host);
     }
   }

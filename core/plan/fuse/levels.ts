@@ -5,57 +5,12 @@
  */
 
 import { topological } from "../../graph.ts";
-import { sameShape, sizeOf } from "../../spec.ts";
+import { sizeOf } from "../../spec.ts";
 import type { Tensor } from "../../tensor.ts";
-import { isElement, isSource, isSumEach } from "../predicates.ts";
-import type { Fusion } from "../types.ts";
-
-/** A graph with the facts that fusion needs of each node. */
-export interface FusionGraph extends Pick<Fusion, "roots" | "order" | "readers"> {
-  /** Elementwise nodes that lead to nothing but sums and roots. */
-  readonly ending: ReadonlySet<Tensor>;
-  /** Those of them that lead to nothing but sums. */
-  readonly summing: ReadonlySet<Tensor>;
-}
+import type { FusionGraph } from "./graph.ts";
 
 /** Whether a kernel may compute both ends of an edge without writing the first to memory. */
-export type Fusable = (from: Tensor, to: Tensor) => boolean;
-
-/**
- * Lists the nodes of a graph, and who reads each.
- *
- * @param roots Values that must exist in memory
- * @returns The graph
- */
-export function fusionGraph(roots: readonly Tensor[]): FusionGraph {
-  const order = topological(roots);
-  const readers = new Map<Tensor, Tensor[]>(order.map((n) => [n, []]));
-  for (const node of order) {
-    const { inputs } = node;
-    for (let i = 0; i < inputs.length; i++) {
-      if (inputs.indexOf(inputs[i]) === i) readers.get(inputs[i])!.push(node);
-    }
-  }
-  const ending = endingOf(order, readers), made = new Set(roots), summing = new Set<Tensor>();
-  for (const node of order.toReversed()) {
-    const after = readers.get(node)!;
-    if (!ending.has(node) || made.has(node) || after.length === 0) continue;
-    if (after.every((r) => isSumEach(r) || summing.has(r))) summing.add(node);
-  }
-  return { roots: made, order, readers, ending, summing };
-}
-
-function endingOf(
-  order: readonly Tensor[],
-  readers: ReadonlyMap<Tensor, readonly Tensor[]>,
-): ReadonlySet<Tensor> {
-  const ending = new Set<Tensor>();
-  for (const node of order.toReversed()) {
-    const after = readers.get(node)!;
-    if (isElement(node) && after.every((r) => isSumEach(r) || ending.has(r))) ending.add(node);
-  }
-  return ending;
-}
+export type Fusable = (from: number, to: number) => boolean;
 
 /**
  * Finds the level of each node. Levels grow along every edge that is not fusable, so nodes of one level never depend on
@@ -64,10 +19,11 @@ function endingOf(
  *
  * @param graph The graph
  * @param fusable Which edges need no launch
- * @returns The level of each node
+ * @returns The level of each node, by place
  */
-export function levelsOf(graph: FusionGraph, fusable: Fusable): Map<Tensor, number> {
-  const level = earliestLevels(graph, { fusable });
+export function levelsOf(graph: FusionGraph, fusable: Fusable): readonly number[] {
+  const level = graph.order.map(() => 0);
+  earliestLevels(graph, { fusable, level });
   const delayed = delayedSums(graph, level);
   if (delayed.size > 0) earliestLevels(graph, { fusable, level, least: delayed });
   moveLate(graph, { fusable, level });
@@ -81,43 +37,43 @@ export function levelsOf(graph: FusionGraph, fusable: Fusable): Map<Tensor, numb
   return level;
 }
 
-/** The first level at which each node can run, from `least` on. */
+/** Finds the first level at which each node can run, from `least` on. */
 function earliestLevels(
-  { order }: FusionGraph,
-  { fusable, level = new Map(), least = new Map() }: {
+  { inputs, sources }: FusionGraph,
+  { fusable, level, least }: {
     readonly fusable: Fusable;
-    readonly level?: Map<Tensor, number>;
-    readonly least?: ReadonlyMap<Tensor, number>;
+    readonly level: number[];
+    readonly least?: ReadonlyMap<number, number>;
   },
-): Map<Tensor, number> {
-  for (const node of order) {
-    let own = least.get(node) ?? 0;
-    for (const input of node.inputs) {
-      own = Math.max(own, level.get(input)! + (isSource(input) || fusable(input, node) ? 0 : 1));
+): void {
+  for (let node = 0; node < level.length; node++) {
+    let own = least?.get(node) ?? 0;
+    for (const input of inputs[node]) {
+      own = Math.max(own, level[input] + (sources[input] || fusable(input, node) ? 0 : 1));
     }
-    level.set(node, own);
+    level[node] = own;
   }
-  return level;
 }
 
 /** Moves elementwise nodes up to the level of their readers; a root that nobody reads, to that of its neighbours. */
 function moveLate(
-  { order, readers }: FusionGraph,
-  { fusable, level }: { readonly fusable: Fusable; readonly level: Map<Tensor, number> },
+  { inputs, readers, elements, sources }: FusionGraph,
+  { fusable, level }: { readonly fusable: Fusable; readonly level: number[] },
 ): void {
-  for (const node of order.toReversed()) {
-    const after = readers.get(node)!;
-    if (!isElement(node)) continue;
-    if (after.length === 0) {
-      const beside = node.inputs.flatMap((input) => isSource(input) ? [] : readers.get(input)!);
-      let last = level.get(node)!;
-      for (const other of beside) if (isElement(other)) last = Math.max(last, level.get(other)!);
-      level.set(node, last);
+  for (let node = level.length - 1; node >= 0; node--) {
+    if (!elements[node]) continue;
+    if (readers[node].length === 0) {
+      let last = level[node];
+      for (const input of inputs[node]) {
+        if (sources[input]) continue;
+        for (const other of readers[input]) if (elements[other]) last = Math.max(last, level[other]);
+      }
+      level[node] = last;
       continue;
     }
     let own = Infinity;
-    for (const reader of after) own = Math.min(own, level.get(reader)! - (fusable(node, reader) ? 0 : 1));
-    level.set(node, own);
+    for (const reader of readers[node]) own = Math.min(own, level[reader] - (fusable(node, reader) ? 0 : 1));
+    level[node] = own;
   }
 }
 
@@ -126,44 +82,44 @@ function moveLate(
  * summands come later. So what is measured of a parameter is summed by the launch that updates it, which must not wait.
  */
 function moveBeside(
-  { order, readers, summing }: FusionGraph,
-  { fusable, level }: { readonly fusable: Fusable; readonly level: Map<Tensor, number> },
+  { inputs, readers, elements, sources, shapes, summing }: FusionGraph,
+  { fusable, level }: { readonly fusable: Fusable; readonly level: number[] },
 ): void {
-  const moved = new Set<Tensor>();
-  const leastOf = (node: Tensor): number =>
-    node.inputs.reduce(
+  const moved = new Set<number>();
+  const leastOf = (node: number): number =>
+    inputs[node].reduce(
       (least, input) =>
-        isSource(input) ? least : Math.max(least, level.get(input)! + (fusable(input, node) ? 0 : 1)),
+        sources[input] ? least : Math.max(least, level[input] + (fusable(input, node) ? 0 : 1)),
       0,
     );
-  const besides = (node: Tensor): Tensor[] =>
-    node.inputs.flatMap((input) => summing.has(input) ? [input] : readers.get(input)!)
-      .filter((other) => isElement(other) && sameShape(other.shape, node.shape));
+  const besides = (node: number): number[] =>
+    inputs[node].flatMap((input) => summing[input] ? [input] : readers[input])
+      .filter((other) => elements[other] && shapes[other] === shapes[node]);
   /** Levels of the groups beside a node that have found theirs. */
-  const settled = (node: Tensor): number[] =>
-    besides(node).filter((other) => summing.has(other) ? moved.has(other) : readers.get(other)!.length > 0)
-      .map((other) => level.get(other)!);
+  const settled = (beside: readonly number[]): number[] =>
+    beside.filter((other) => summing[other] ? moved.has(other) : readers[other].length > 0)
+      .map((other) => level[other]);
   // The second time for what reads only what others read that have moved.
   for (let round = 0; round < 2; round++) {
-    for (const node of order) {
-      if (!summing.has(node)) continue;
-      const least = leastOf(node), own = level.get(node)!;
-      const fits = settled(node).filter((other) => other >= least && other <= own);
+    for (let node = 0; node < level.length; node++) {
+      if (!summing[node]) continue;
+      const least = leastOf(node), own = level[node], beside = besides(node);
+      const fits = settled(beside).filter((other) => other >= least && other <= own);
       // What is summed for an earlier sum, such as that of a norm, has found its group, too.
       const best = fits.length > 0
         ? fits
-        : besides(node).map((other) => level.get(other)!).filter((other) => other >= least && other < own);
+        : beside.map((other) => level[other]).filter((other) => other >= least && other < own);
       if (best.length === 0) continue;
-      level.set(node, Math.max(...best));
+      level[node] = Math.max(...best);
       moved.add(node);
     }
   }
   // Roots that had moved with them.
-  for (const node of order) {
-    if (!isElement(node) || readers.get(node)!.length > 0) continue;
-    if (!node.inputs.some((input) => readers.get(input)!.some((other) => moved.has(other)))) continue;
-    const others = settled(node);
-    if (others.length > 0) level.set(node, Math.max(leastOf(node), ...others));
+  for (let node = 0; node < level.length; node++) {
+    if (!elements[node] || readers[node].length > 0) continue;
+    if (!inputs[node].some((input) => readers[input].some((other) => moved.has(other)))) continue;
+    const others = settled(besides(node));
+    if (others.length > 0) level[node] = Math.max(leastOf(node), ...others);
   }
 }
 
@@ -176,38 +132,41 @@ function moveBeside(
  * @returns The level of each sum that should wait
  */
 function delayedSums(
-  { order, readers, ending }: FusionGraph,
-  level: ReadonlyMap<Tensor, number>,
-): ReadonlyMap<Tensor, number> {
-  const waits = new Map<Tensor, number>();
+  { order, readers, sources, sums, ending }: FusionGraph,
+  level: readonly number[],
+): ReadonlyMap<number, number> {
+  const waits = new Map<number, number>(), none: ReadonlySet<number> = new Set();
   /** Sums that an ending node ends in. */
-  const sumsOf = new Map<Tensor, ReadonlySet<Tensor>>();
-  for (const node of order.toReversed()) {
-    if (!ending.has(node)) continue;
-    const sums = new Set<Tensor>();
-    for (const reader of readers.get(node)!) {
-      if (isSumEach(reader)) sums.add(reader);
-      else for (const sum of sumsOf.get(reader) ?? []) sums.add(sum);
+  const sumsOf: ReadonlySet<number>[] = order.map(() => none);
+  const sumsAfter = (node: number): ReadonlySet<number> => {
+    const [first] = readers[node];
+    // Most nodes have one reader, whose sums are theirs.
+    if (readers[node].length === 1 && !sums[first]) return sumsOf[first];
+    const all = new Set<number>();
+    for (const reader of readers[node]) {
+      if (sums[reader]) all.add(reader);
+      else for (const sum of sumsOf[reader]) all.add(sum);
     }
-    if (sums.size > 0) sumsOf.set(node, sums);
-  }
-  const known = new Map<Tensor, ReadonlySet<Tensor>>();
-  const needs = (later: Tensor, sum: Tensor): boolean => {
-    if (!known.has(later)) known.set(later, new Set(topological([later])));
-    return known.get(later)!.has(sum);
+    return all;
   };
-  for (const node of order) {
-    if (isSource(node)) continue;
-    const all = new Set<Tensor>();
-    for (const reader of readers.get(node)!) for (const sum of sumsOf.get(reader) ?? []) all.add(sum);
+  for (let node = order.length - 1; node >= 0; node--) if (ending[node]) sumsOf[node] = sumsAfter(node);
+  const known = new Map<number, ReadonlySet<Tensor>>();
+  const needs = (later: number, sum: number): boolean => {
+    if (!known.has(later)) known.set(later, new Set(topological([order[later]])));
+    return known.get(later)!.has(order[sum]);
+  };
+  for (let node = 0; node < order.length; node++) {
+    if (sources[node] || readers[node].every((reader) => sumsOf[reader].size === 0)) continue;
+    const all = new Set<number>();
+    for (const reader of readers[node]) for (const sum of sumsOf[reader]) all.add(sum);
     if (all.size < 2) continue;
-    const sums = [...all];
-    for (const sum of sums) {
+    const together = [...all];
+    for (const sum of together) {
       // It shares a launch already.
-      if (sums.some((other) => other !== sum && level.get(other) === level.get(sum))) continue;
-      for (const later of sums) {
-        const least = level.get(later)!;
-        if (least > (waits.get(sum) ?? level.get(sum)!) && !needs(later, sum)) waits.set(sum, least);
+      if (together.some((other) => other !== sum && level[other] === level[sum])) continue;
+      for (const later of together) {
+        const least = level[later];
+        if (least > (waits.get(sum) ?? level[sum]) && !needs(later, sum)) waits.set(sum, least);
       }
     }
   }
@@ -223,63 +182,59 @@ function delayedSums(
  * @returns The level of each sum that should wait
  */
 function awaitedUpdates(
-  { order, readers, summing }: FusionGraph,
-  level: ReadonlyMap<Tensor, number>,
-): Map<Tensor, number> {
-  const waits = new Map<Tensor, number>(), after = new Map<Tensor, ReadonlySet<Tensor>>();
-  const needing = (sum: Tensor): ReadonlySet<Tensor> => {
+  { order, inputs, readers, elements, sums, shapes, summing }: FusionGraph,
+  level: readonly number[],
+): Map<number, number> {
+  const waits = new Map<number, number>(), after = new Map<number, readonly number[]>();
+  const needing = (sum: number): readonly number[] => {
     if (!after.has(sum)) after.set(sum, dependents(sum, readers));
     return after.get(sum)!;
   };
+  /** The sums that a node leads to. */
+  const sumsBelow = (node: number): number[] =>
+    readers[node].flatMap((reader) => sums[reader] ? [reader] : sumsBelow(reader));
   /** Makes sums wait that read a value at a level, where all others that read it do so later. */
   const delay = (
-    value: Tensor,
-    { sums, late }: { readonly sums: readonly Tensor[]; readonly late: number },
+    value: number,
+    { below, late }: { readonly below: readonly number[]; readonly late: number },
   ): void => {
-    const beside = readers.get(value)!.filter((other) =>
-      isElement(other) && !summing.has(other) && sameShape(other.shape, value.shape) &&
-      readers.get(other)!.length > 0
-    ).map((other) => level.get(other)!);
-    const least = Math.min(...beside) + 1;
-    if (beside.length === 0 || least <= late + 1) return;
+    let least = Infinity;
+    for (const other of readers[value]) {
+      const isUpdate = elements[other] && !summing[other] && shapes[other] === shapes[value] &&
+        readers[other].length > 0;
+      if (isUpdate) least = Math.min(least, level[other] + 1);
+    }
+    if (least === Infinity || least <= late + 1) return;
     // An earlier sum of the same values, such as that of a norm, has a launch that can sum more of them.
-    const early = readers.get(value)!.some((other) =>
-      summing.has(other) && level.get(other)! <= late &&
-      !sumsBelow(other, readers).some((sum) => sums.includes(sum))
+    const early = readers[value].some((other) =>
+      summing[other] && level[other] <= late && !sumsBelow(other).some((sum) => below.includes(sum))
     );
     if (early) return;
-    for (const sum of sums) {
+    for (const sum of below) {
       // What updates wait for does not wait for them.
-      const last = ![...needing(sum)].some((other) =>
-        summing.has(other) || sameShape(other.shape, value.shape)
-      );
-      if (last && sum.inputs.length > 1 && least > (waits.get(sum) ?? 0)) waits.set(sum, least);
+      const last = !needing(sum).some((other) => summing[other] || shapes[other] === shapes[value]);
+      if (last && inputs[sum].length > 1 && least > (waits.get(sum) ?? 0)) waits.set(sum, least);
     }
   };
-  for (const node of order) {
-    if (!summing.has(node) && !isSumEach(node)) continue;
-    for (const input of node.inputs) {
-      if (summing.has(input) || sizeOf(input.shape) === 1) continue;
-      if (!isSumEach(node)) delay(input, { sums: sumsBelow(node, readers), late: level.get(node)! });
-      else if (isElement(input)) delay(input, { sums: [node], late: level.get(input)! });
+  for (let node = 0; node < order.length; node++) {
+    if (!summing[node] && !sums[node]) continue;
+    for (const input of inputs[node]) {
+      if (summing[input] || sizeOf(order[input].shape) === 1) continue;
+      if (!sums[node]) delay(input, { below: sumsBelow(node), late: level[node] });
+      else if (elements[input]) delay(input, { below: [node], late: level[input] });
     }
   }
   return waits;
 }
 
-/** The sums that a node leads to. */
-function sumsBelow(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): Tensor[] {
-  return readers.get(node)!.flatMap((reader) => isSumEach(reader) ? [reader] : sumsBelow(reader, readers));
-}
-
 /** All nodes that depend on a node. */
-function dependents(node: Tensor, readers: ReadonlyMap<Tensor, readonly Tensor[]>): ReadonlySet<Tensor> {
-  const seen = new Set<Tensor>(), open = [node];
+function dependents(node: number, readers: readonly (readonly number[])[]): readonly number[] {
+  const seen = new Set<number>(), open = [node];
   while (open.length > 0) {
-    for (const reader of readers.get(open.pop()!)!) {
+    for (const reader of readers[open.pop()!]) {
       if (!seen.has(reader)) open.push(reader);
       seen.add(reader);
     }
   }
-  return seen;
+  return [...seen];
 }

@@ -16,38 +16,33 @@ const CHEAP_OPERANDS = 2;
 /** What it takes to compute an elementwise node again. */
 export interface Recomputing {
   readonly operations: number;
-  readonly operands: ReadonlySet<Tensor>;
+  readonly operands: readonly Tensor[];
 }
 
 /** More than a round trip through memory. Nodes that would have to recompute such a node are as costly. */
-export const COSTLY: Recomputing = { operations: Infinity, operands: new Set() };
+export const COSTLY: Recomputing = { operations: Infinity, operands: [] };
 
 /**
  * Tells what it takes to compute a node again.
  *
  * @param node An elementwise node
- * @param known The same for its elementwise inputs
+ * @param known The same for its elementwise inputs, by their place among them
  * @returns Operations and operands, or {@link COSTLY}
  */
-export function recomputing(node: Tensor, known: ReadonlyMap<Tensor, Recomputing>): Recomputing {
-  const scalar = sizeOf(node.shape) === 1;
-  let operations = 1;
-  for (const input of node.inputs) operations += known.get(input)?.operations ?? 0;
+export function recomputing(node: Tensor, known: (input: number) => Recomputing | undefined): Recomputing {
+  const { inputs, shape } = node, scalar = sizeOf(shape) === 1, inner = inputs.map((_, i) => known(i));
+  const operations = inner.reduce((n, input) => n + (input?.operations ?? 0), 1);
   if (operations > (scalar ? CHEAP_SCALAR_OPERATIONS : CHEAP_OPERATIONS)) return COSTLY;
-  const operands = new Set<Tensor>();
-  for (const input of node.inputs) {
-    const inner = known.get(input);
-    if (inner !== undefined) { for (const operand of inner.operands) operands.add(operand); }
-    else if (!isConstant(input)) operands.add(input);
-  }
-  let large = 0;
-  for (const operand of operands) if (sizeOf(operand.shape) > 1) large++;
+  const operands = [
+    ...new Set(inputs.flatMap((input, i) => inner[i]?.operands ?? (isConstant(input) ? [] : [input]))),
+  ];
+  const large = operands.filter(({ shape }) => sizeOf(shape) > 1).length;
   return large > (scalar ? 0 : CHEAP_OPERANDS) ? COSTLY : { operations, operands };
 }
 
 /** What it takes to read a value that is in memory. */
 export function reading(node: Tensor): Recomputing {
-  return { operations: 0, operands: new Set([node]) };
+  return { operations: 0, operands: [node] };
 }
 
 /**
@@ -61,7 +56,7 @@ export function costlyValues(order: readonly Tensor[], stored: ReadonlySet<Tenso
   const costs = new Map<Tensor, Recomputing>(), costly = new Set<Tensor>();
   for (const node of order) {
     if (!isElement(node)) continue;
-    const cost = stored.has(node) ? reading(node) : recomputing(node, costs);
+    const cost = stored.has(node) ? reading(node) : recomputing(node, (i) => costs.get(node.inputs[i]));
     if (cost === COSTLY) costly.add(node);
     costs.set(node, cost);
   }

@@ -49,7 +49,7 @@ export function splitClusters({ fusion, crowded, blocked }: Grouping, options: F
   const splitting: Splitting = {
     ...options,
     fusion,
-    all: [...new Set(fusion.clusterOf.values())],
+    all: [...new Set(fusion.order.filter(isElement).map((node) => fusion.clusterOf.get(node)!))],
     crowded: new Set(crowded),
     stored,
     detached,
@@ -126,7 +126,7 @@ function withRuns(
   },
 ): Fusion {
   const scale = runs.reduce((most, { length }) => Math.max(most, length), 1);
-  const level = new Map([...fusion.level].map(([node, own]) => [node, own * scale]));
+  const level = new Map(fusion.order.map((node) => [node, fusion.level.get(node)! * scale]));
   const clusters: Cluster[] = [], clusterOf = new Map<Tensor, Cluster>();
   for (const run of runs) {
     run.forEach((nodes, place) => {

@@ -10,7 +10,17 @@ import type { KernelText, Target } from "../../kernel_call.ts";
 import type { Tensor } from "../../tensor.ts";
 import { type BufferTable, bufferTable } from "../buffers.ts";
 import { bindingLimit } from "../rows.ts";
-import type { Cluster, Fusion, IsHalf, IsLarge, PlanOptions, Prepared, TextCache, Unit } from "../types.ts";
+import type {
+  Cluster,
+  Fusion,
+  IsHalf,
+  IsLarge,
+  Known,
+  PlanOptions,
+  Prepared,
+  TextCache,
+  Unit,
+} from "../types.ts";
 import { textCache } from "./kernel_cache.ts";
 
 /** Handed from function to function while a graph is lowered. */
@@ -29,12 +39,12 @@ export interface LowerContext {
   /** The products that share a launch. */
   readonly sharing: ReadonlySet<Tensor>;
   /** The level at which a node is computed: products that share a launch are computed at the level of the last one. */
-  readonly launchLevel: ReadonlyMap<Tensor, number>;
+  readonly launchLevel: (node: Tensor) => number;
   readonly target: Target;
   readonly texts: TextCache;
   readonly table: BufferTable;
   /** Index of each node in the order of the graph. */
-  readonly places: ReadonlyMap<Tensor, number>;
+  readonly places: Known<number>;
   /** Clusters that the kernel of a product computes, by the product. */
   readonly epilogues: Map<Tensor, Cluster>;
   /** Where the partial sums of a cluster are: a buffer, and its first row there. */
@@ -48,11 +58,11 @@ export function lowerContext(
   prepared: Pick<Prepared, "fusion" | "targets" | "isHalf" | "isLarge" | "batched" | "paired">,
   { target, texts = textCache() }: Pick<PlanOptions, "target" | "texts">,
 ): LowerContext {
-  const { fusion, targets, isHalf, isLarge, batched, paired } = prepared, { order, level } = fusion;
-  const launchLevel = new Map(level);
+  const { fusion, targets, isHalf, isLarge, batched, paired } = prepared, { places, level } = fusion;
+  const lastLevel = new Map<Tensor, number>();
   for (const group of batched.values()) {
     const last = Math.max(...group.map((node) => level.get(node)!));
-    for (const node of group) launchLevel.set(node, last);
+    for (const node of group) lastLevel.set(node, last);
   }
   return {
     fusion,
@@ -63,11 +73,11 @@ export function lowerContext(
     paired,
     magnitudes: new Map(),
     sharing: new Set([...batched.values()].flat()),
-    launchLevel,
+    launchLevel: (node) => lastLevel.get(node) ?? level.get(node)!,
     target,
     texts,
     table: bufferTable(prepared),
-    places: new Map(order.map((node, i) => [node, i])),
+    places,
     epilogues: new Map(),
     partials: new Map(),
     units: [],

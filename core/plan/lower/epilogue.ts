@@ -81,7 +81,7 @@ function isBefore(
   { fusion: { level, clusterOf }, launchLevel, places }: LowerContext,
   { input, product }: { readonly input: Tensor; readonly product: Tensor },
 ): boolean {
-  const own = isElement(input) ? level.get(clusterOf.get(input)!.nodes[0])! : launchLevel.get(input)!;
+  const own = isElement(input) ? level.get(clusterOf.get(input)!.nodes[0])! : launchLevel(input);
   const last = level.get(product)!;
   if (own !== last) return own < last;
   return isElement(input) || places.get(input)! < places.get(product)!;

@@ -33,6 +33,7 @@ export function lowerCopies(context: LowerContext): LoweredCopies {
 }
 
 function lowered(context: LowerContext, copies: readonly Tensor[]): readonly Unit[] {
+  if (copies.length === 0) return [];
   const { fusion, table, isHalf, target: { maxBindings } } = context;
   const targets = new Map(copies.map((copy) => [halfCopy(copiedLeaf(copy)), copy]));
   const nodes = [...targets.keys()], units: Unit[] = [];
