@@ -104,8 +104,11 @@ export function tQuantile(probability: number, degrees: number): number {
   return (low + high) / 2;
 }
 
+/** How far apart differences may be that are the same: qualities have six digits, and two of them are half a unit off each. */
+const ALIKE = 2.5e-6;
+
 /**
- * The mean of paired differences, with its interval by Student's t. Where all are alike they tell no spread, and p is 1.
+ * The mean of paired differences, with its interval by Student's t. Where all are alike but for rounding they tell no spread: p is 1.
  *
  * @param differences One for each pair
  * @returns It; null of fewer than two pairs, which tell no spread
@@ -115,8 +118,9 @@ export function pairedDifference(differences: readonly number[]): Difference | n
   if (count < 2) return null;
   const mean = meanOf(differences), error = deviationOf(differences) / Math.sqrt(count);
   const half = tQuantile(0.05, count - 1) * error;
-  // Accuracies are shares of a few hundred rows, so that few pairs may differ alike by chance: that tells no spread.
-  const p = error === 0 ? 1 : tProbability(mean / error, count - 1);
+  // Accuracies are shares of a few thousand rows, so that few pairs may differ alike by chance: that tells no spread.
+  const alike = Math.max(...differences) - Math.min(...differences) < ALIKE;
+  const p = alike ? 1 : tProbability(mean / error, count - 1);
   return { mean, low: mean - half, high: mean + half, p, count };
 }
 
