@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../core/counted.ts";
 import type { Arm, StudyPlan } from "./study_plan.ts";
 import type { Summary } from "./study_summary.ts";
 import { pairedDifference } from "./study_statistics.ts";
@@ -13,10 +14,8 @@ import { undisturbedSeconds } from "./study_times.ts";
 /** What became of a claim. */
 export interface Claim {
   readonly claim: string;
-  /** “So far” where some of its tasks have no final runs yet. */
-  readonly verdict:
-    | `${"confirmed" | "not confirmed"}${"" | " so far"}`
-    | "not measured yet";
+  /** Confirmed where each task supports it, “so far” where some have no final runs yet. One that does not is enough against it. */
+  readonly verdict: "confirmed" | "confirmed so far" | "not confirmed" | "not measured yet";
   readonly measured: string;
 }
 
@@ -48,10 +47,11 @@ function leastGain(own: Summary | undefined, other: Summary | undefined): number
   return gains.length < own.lines.length ? null : pairedDifference(gains)?.low ?? null;
 }
 
-const counted = ({ length }: readonly number[]): string => `${length} ${length === 1 ? "task" : "tasks"}`;
-
-const range = (values: readonly number[], digits = 2): string =>
-  `${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)}`;
+/** The least and the greatest value; one alone where they read the same. */
+function range(values: readonly number[], digits = 2): string {
+  const ends = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(digits));
+  return [...new Set(ends)].join(" to ");
+}
 
 /** A claim about numbers of several tasks, each of which supports it or not. */
 function judged(
@@ -64,19 +64,19 @@ function judged(
 ): Claim {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return { claim, verdict: "not measured yet", measured: "" };
-  const verdict = known.every(holds) ? "confirmed" : "not confirmed";
-  return {
-    claim,
-    verdict: known.length < values.length ? `${verdict} so far` : verdict,
-    measured: text(known),
-  };
+  const verdict = !known.every(holds)
+    ? "not confirmed"
+    : known.length < values.length
+    ? "confirmed so far"
+    : "confirmed";
+  return { claim, verdict, measured: text(known) };
 }
 
 /** What GradES costs before it freezes anything: seconds up to the same step, over those of full training, less one. */
 function overhead(found: Found, task: string): number | null {
   const [full, graded] = [found(task, "full"), found(task, "GradES")];
   if (full === undefined || graded === undefined) return null;
-  // The second point of the curve is within the grace period.
+  // The second of five points of the curve is within the grace period.
   const share = undisturbedSeconds(graded.lines, 2) / undisturbedSeconds(full.lines, 2) - 1;
   return Number.isFinite(share) ? share : null;
 }
@@ -95,7 +95,8 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
   const adapters = tasks.filter(({ rank }) => rank !== null).map(({ name }) => name);
   const speed = (names: readonly string[]) =>
     names.map((name) => timesAsFast(found(name, "full"), found(name, "GradES")));
-  const times = (values: readonly number[]): string => `${range(values)} times, on ${counted(values)}`;
+  const times = (values: readonly number[]): string =>
+    `${range(values)} times, on ${counted(values.length, "task")}`;
   const kept = tasks.map(({ name }) => keeps(found(name, "GradES")));
   const against = (arm: Arm) => tasks.map(({ name }) => timesAsFast(found(name, arm), found(name, "GradES")));
   const flops = whole.map((name) => {
@@ -129,7 +130,7 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
       text: (values) =>
         `the interval beside full training ends above -${100 * MARGIN} % on ${
           values.filter((value) => value >= -MARGIN).length
-        } of ${counted(values)}, the least at ${
+        } of ${counted(values.length, "task")}, the least at ${
           (100 * Math.min(...values)).toFixed(2)
         } % (points of accuracy, or shares of the loss)`,
     }),
@@ -148,13 +149,13 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
       holds: (value) => value > 0,
       text: (values) =>
         `better on ${values.filter((value) => value > 0).length} of ${
-          counted(values)
+          counted(values.length, "task")
         }, with an interval above zero`,
     }),
     judged("measuring costs about 3 % of the time", {
       values: tasks.map(({ name }) => overhead(found, name)),
       holds: (value) => value <= 0.03,
-      text: (values) => `${range(values.map((value) => 100 * value), 1)} % up to half of the steps`,
+      text: (values) => `${range(values.map((value) => 100 * value), 1)} % up to two fifths of the steps`,
     }),
     judged("vision-language models are 1.17 to 1.79 times as fast", {
       values: speed(["digits-smolvlm"]),
