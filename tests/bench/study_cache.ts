@@ -6,6 +6,7 @@
 
 import { DataError } from "@firn/train";
 import { hostFileSystem } from "@firn/train/data";
+import { counted } from "../../core/counted.ts";
 import type { StudyLine } from "./study_lines.ts";
 import type { Subject } from "./study_models.ts";
 import type { Arm, StudyTask } from "./study_plan.ts";
@@ -118,14 +119,16 @@ export function cacheLine(result: CacheResult): string {
   const { times, later, flops, loss } = cacheNumbers(result), { task, epochs, pairs } = result;
   const mean = (of: (pair: CacheResult["pairs"][number]) => number, digits: number): string =>
     meanOf(pairs.map(of)).toFixed(digits);
+  const median = (of: (pair: CacheResult["pairs"][number]) => number): string =>
+    medianOf(pairs.map(of)).toFixed(2);
   const rated = pairs.every(({ full }) => full.quality >= 0)
     ? `, accuracy ${mean(({ full }) => 100 * full.quality, 2)} and ${
       mean(({ cached }) => 100 * cached.quality, 2)
     } %`
     : "";
-  return `${task}, ${epochs} epochs, ${pairs.length} ${pairs.length === 1 ? "seed" : "seeds"}: ` +
-    `${mean(({ full }) => full.seconds, 2)} s in full, ${
-      mean(({ cached }) => cached.seconds, 2)
+  return `${task}, ${epochs} epochs, rate ${pairs[0].full.rate}, ${counted(pairs.length, "seed")}: ` +
+    `${median(({ full }) => full.seconds)} s in full, ${
+      median(({ cached }) => cached.seconds)
     } s with the lower half frozen and cached: ` +
     `${times.toFixed(2)} times as fast, ${later.toFixed(2)} behind the first epoch, by ${
       flops.toFixed(2)

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { counted } from "../../core/counted.ts";
 import { cacheLine, cacheNumbers, type CacheResult } from "./study_cache.ts";
 import type { StudyLine } from "./study_lines.ts";
 import {
@@ -195,8 +196,10 @@ export function cacheLines(results: readonly CacheResult[]): string[] {
     ...results.map((result) => `- ${cacheLine(result)}.`),
     "",
     within.length > 0
-      ? `At least 1.8 times as fast with a loss within 1 %: ${within.map(({ task }) => task).join(", ")}.`
-      : `No task is 1.8 times as fast with a loss within 1 %: the fastest is ${most.result.task}, ` +
+      ? `At least 1.8 times as fast with a loss at most 1 % higher: ${
+        within.map(({ task, pairs }) => `${task}, by ${counted(pairs.length, "seed")}`).join("; ")
+      }.`
+      : `No task is 1.8 times as fast with a loss at most 1 % higher: the fastest is ${most.result.task}, ` +
         `${most.times.toFixed(2)} times.`,
   ];
 }
