@@ -15,12 +15,13 @@ import {
   PRIMARY,
   SHORTER,
   type StudyPlan,
+  type StudyTask,
   tuningRuns,
 } from "./study_plan.ts";
 import { bestRate } from "./study_run.ts";
 import { medianOf } from "./study_statistics.ts";
 import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
-import { markdownTable } from "./study_table.ts";
+import { differenceText, isAccuracy, markdownTable } from "./study_table.ts";
 
 /** Tasks by what a comparison of an arm says of them. */
 interface Tasks {
@@ -124,8 +125,6 @@ function armTable(plan: StudyPlan, summaries: readonly Summary[]): string[] {
   );
 }
 
-const tasksText = (count: number): string => `${count} ${count === 1 ? "task" : "tasks"}`;
-
 /** What an arm is at equal wall-clock, in a sentence. */
 function equalLine(summaries: readonly Summary[], arm: Arm): string {
   const { better, worse, open, above } = tasksOf(summaries, { arm, of: (one) => one.atEqualTime });
@@ -134,37 +133,48 @@ function equalLine(summaries: readonly Summary[], arm: Arm): string {
     ? ""
     : ` (intervals alone, without the correction: ${listed(above)})`;
   return `- **${arm}**, at equal wall-clock against training for a shorter time, on ${
-    tasksText(all)
+    counted(all, "task")
   }: better on ` +
     `${listed(better)}${chance}; worse on ${listed(worse)}; not told from chance on ${open.length}.`;
 }
 
 /** The arm that is put forward, on tasks that it was designed on. */
 function exploratoryLines(summaries: readonly Summary[]): string[] {
-  return summaries.filter(isExploratory).flatMap(({ task, arm, atEqualTime: found }) =>
-    found === null ? [] : [
-      `- ${arm} on ${task.name}, where it was designed (exploratory): ${
-        found.mean < 0 ? "worse" : "better"
-      } by ${Math.abs(found.mean).toPrecision(2)} at equal wall-clock, interval ${
-        found.low.toPrecision(2)
-      } to ${found.high.toPrecision(2)}.`,
-    ]
-  );
+  return summaries.filter(isExploratory).flatMap((summary) => {
+    const { task, arm, atEqualTime: found } = summary;
+    return found === null ? [] : [
+      `- ${arm} on ${task.name}, where it was designed (exploratory), at equal wall-clock: ${
+        differenceText(found, isAccuracy(summary))
+      } ${isAccuracy(summary) ? "points" : "nats"}.`,
+    ];
+  });
+}
+
+/** Whether an arm has a run of each seed. */
+function isWhole(
+  { finalSeeds }: StudyPlan,
+  summaries: readonly Summary[],
+  { task, arm }: { readonly task: StudyTask; readonly arm: Arm },
+): boolean {
+  const own = summaries.find((one) => one.task === task && one.arm === arm);
+  return own?.seeds === finalSeeds.length;
 }
 
 /** Whether some policy beats training for a shorter time on three tasks. */
 function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
   // What stops full training trains shorter itself.
-  const counted = plan.arms.filter((arm) => [PRIMARY, ...FREEZING].includes(arm)).map((arm) => ({
+  const policies = plan.arms.filter((arm) => [PRIMARY, ...FREEZING].includes(arm)).map((arm) => ({
     arm,
     tasks: tasksOf(summaries, { arm, of: (one) => one.atEqualTime }),
   }));
-  const any = counted.some(({ tasks: { better, worse, open } }) =>
+  const any = policies.some(({ tasks: { better, worse, open } }) =>
     better.length + worse.length + open.length > 0
   );
-  const tasks = new Set(summaries.filter(({ toFull }) => toFull !== null).map(({ task }) => task)).size;
+  const finished = plan.tasks.filter((task) =>
+    plan.arms.every((arm) => isWhole(plan, summaries, { task, arm }))
+  );
   if (!any) return ["Whether a policy beats “just train shorter” at equal wall-clock is not measured yet."];
-  const winners = counted.filter(({ tasks }) => tasks.better.length >= 3);
+  const winners = policies.filter(({ tasks }) => tasks.better.length >= 3);
   if (winners.length > 0) {
     return winners.map(({ arm, tasks }) =>
       `**${arm} beats “just train shorter” at equal wall-clock on ${tasks.better.length} tasks**: ${
@@ -172,10 +182,12 @@ function goalLine(plan: StudyPlan, summaries: readonly Summary[]): string[] {
       }.`
     );
   }
-  const [near] = counted.filter(({ tasks }) => tasks.above.length >= 3);
+  const [near] = policies.filter(({ tasks }) => tasks.above.length >= 3);
   return [
     "**No arm that freezes beats “just train shorter” at equal wall-clock on three tasks after Holm's correction**: " +
-    `${tasks} of ${plan.tasks.length} tasks have runs of several seeds.` +
+    `${finished.length} of ${counted(plan.tasks.length, "task")} ${
+      finished.length === 1 ? "has" : "have"
+    } all runs of all arms.` +
     (near === undefined
       ? ""
       : ` Intervals alone lie above zero on ${near.tasks.above.length} for ${near.arm}.`),

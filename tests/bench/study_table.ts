@@ -46,7 +46,7 @@ function qualityText(summary: Summary): string {
 const signed = (x: number, digits: number): string => `${x < 0 ? "-" : "+"}${Math.abs(x).toFixed(digits)}`;
 
 /** A difference with its interval: points of accuracy, or nats by which the loss is lower; bold beyond chance. */
-function differenceText(difference: Corrected | null, accuracy: boolean): string {
+export function differenceText(difference: Corrected | null, accuracy: boolean): string {
   if (difference === null) return "";
   const scale = accuracy ? 100 : 1, digits = accuracy ? 2 : 4;
   const { mean, low, high } = difference;
