@@ -52,7 +52,8 @@ export const VERDICTS: Verdicts = {
       epochs: 3,
       policy: "bottomFreeze",
       flags: "--cache-prefix --dropout 0",
-      because: "On banking77 the last steps count, and freezing the lower half costs nothing.",
+      because:
+        "On banking77 the last steps count, and freezing the lower half costs less than leaving them out.",
     }],
   },
   lora: { causal: [FEWER], classify: [] },
