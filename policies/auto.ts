@@ -14,10 +14,10 @@ export interface AutoOptions {
 /**
  * Trains the upper half of a pretrained model, and ends when little is left to gain: the policy that the study puts forward.
  *
- * When: fine-tuning for classes, and time is short. On instructions the study found it worse than training for a shorter time, and
- * nowhere better at equal wall-clock: `tests/bench/STUDY.md`. Not for a model with random weights, whose lower half has learned
- * nothing yet. Take `cachePrefix: true` where epochs repeat samples, and try a higher learning rate than for all layers. Plan as many
- * steps as without it, with a cosine: it ends after about four fifths of them. Cost: one sum per component and step.
+ * When: rarely. In `tests/bench/STUDY.md` it is nowhere better than training for a shorter time at equal wall-clock; it is worse on
+ * instructions, and by MiniLM on classes. Not for a model with random weights, whose lower half has learned nothing yet. Take
+ * `cachePrefix: true` where epochs repeat samples, and try a higher learning rate than for all layers. Plan as many steps as without
+ * it, with a cosine: it ends after 70 to 80 % of them. Cost: one sum per component and step.
  *
  * It is the composition `anyOf(bottomFreeze(layers), diminishingReturns({ share }))`:
  *
