@@ -45,6 +45,8 @@ import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
 
 /** Where runs go when nothing else is said. */
 const OUT = "out/study";
+/** What the repository has of the study: no place for tiny runs. */
+const KEPT = "tests/bench/study_runs.jsonl", DOCUMENT = "tests/bench/STUDY.md";
 
 const FLAGS = {
   data: text("DIR", "folder of study.ts --prepare, with the folders of both models", "out/study/data"),
@@ -74,16 +76,18 @@ const FLAGS = {
   precision: oneOf<Precision>(["f32", "f16", "f32x3"], "how values are stored in training", "f32"),
   "cache-prefix": toggle("times training of several epochs with the lower half frozen and cached, and ends"),
   tiny: toggle("random models of a few parameters: shows that it runs"),
-  kept: text("FILE", "runs that the repository keeps", "tests/bench/study_runs.jsonl"),
+  kept: text("FILE", "runs that the repository keeps", KEPT),
   keep: toggle("adds the runs in --out to --kept, and ends"),
-  "from-kept": toggle("goes on behind the runs in --kept: none of them is made again"),
+  "from-kept": toggle(
+    "goes on behind the runs in --kept, by a GPU of their kind: none of them is made again",
+  ),
   estimate: toggle(
     "tells how long the runs that are left will take, by those in --out or else in --kept, and ends",
   ),
   report: toggle(
     "writes what the runs in --out or else in --kept show into --document, with the plot, and ends",
   ),
-  document: text("FILE", "what --report writes into", "tests/bench/STUDY.md"),
+  document: text("FILE", "what --report writes into", DOCUMENT),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
 };
 
@@ -162,7 +166,7 @@ export function withArms(plan: StudyPlan, names: string | null): StudyPlan {
 }
 
 async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
-  const { device } = flags, out = flags.out ?? OUT;
+  const { device, kept } = flags, out = flags.out ?? OUT, behind = flags["from-kept"];
   await using gpu = await openGpu({
     gpu: flags.gpu,
     tuneCache: `${out}/tune.json`,
@@ -180,10 +184,10 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
   };
   const sources = flags.tiny ? tinySources(gpu) : sourcesIn(gpu, flags.data);
   const subjectOf = subjectsOf(gpu, sources);
-  const file = flags["from-kept"] ? await openBehind(out, await readKept(flags.kept)) : await openLines(out);
+  const file = behind ? await openBehind(out, await readKept(kept)) : await openLines(out);
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
   checkAlike(file.lines, {
-    folder: out,
+    folder: behind ? `${kept},${out}` : out,
     plan,
     primary: primary().name,
     precision: flags.precision,
@@ -233,6 +237,7 @@ export async function main(args: readonly string[]): Promise<void> {
     for (const line of await prepare({ ...data, smollm2, minilm, out })) print(line);
     return;
   }
+  if (flags.tiny) checkTiny(flags);
   const [core, breadth] = flags.tiny ? [TINY, TINY_BREADTH] : [PLAN, BREADTH];
   if (flags.keep) return await keep(core, flags);
   if (flags.report) return await report(core, flags);
@@ -251,6 +256,17 @@ export async function main(args: readonly string[]): Promise<void> {
   }
   if (flags.device !== null) await startOnOwnGpu(import.meta.url, args, { ranked: false });
   await runStudy(flags, plan);
+}
+
+/** Keeps tiny runs, which are no result, out of what the repository has of the study. */
+function checkTiny({ keep, kept, report, document }: Flags): void {
+  const refuse = (flag: string, file: string): never => {
+    throw new UsageError(
+      `${flag} must be another file than "${file}" with --tiny, as its runs are no result`,
+    );
+  };
+  if (keep && kept === KEPT) refuse("--kept", kept);
+  if (report && document === DOCUMENT) refuse("--document", document);
 }
 
 /** The runs of all folders of a list. */

@@ -13,6 +13,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { DataError, InputError, NotFoundError } from "@firn/train";
+import { UsageError } from "../../examples/flags.ts";
 import { main } from "./study.ts";
 import type { CacheResult } from "./study_cache.ts";
 import { keptLine, keptText, parseKept } from "./study_columns.ts";
@@ -200,5 +201,15 @@ Deno.test("--keep adds the runs of folders, --report reads what is kept, and a n
     assertEquals(await Deno.readTextFile(kept), text);
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("tiny runs go neither into what the repository keeps nor into STUDY.md", async () => {
+  for (const [flag, file] of [["keep", "kept"], ["report", "document"]]) {
+    const error = await assertRejects(() => main(["--tiny", `--${flag}`]), UsageError);
+    assertMatch(
+      error.message,
+      new RegExp(`^--${file} must be another file than "tests/bench/.* with --tiny`),
+    );
   }
 });

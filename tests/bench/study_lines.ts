@@ -151,7 +151,7 @@ export function checkAlike(
 ): void {
   const refuse = (rule: string, seen: string): never => {
     throw new InputError(
-      `Cannot use the runs in "${folder}" as ${rule}: one is of ${seen}; take another --out`,
+      `Cannot use the runs in "${folder}" as ${rule}: one is of ${seen}; take another --out or --kept`,
     );
   };
   const seeds = [plan.tuningSeed, ...plan.finalSeeds];
