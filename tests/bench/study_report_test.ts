@@ -11,7 +11,15 @@ import { claimsOf } from "./study_claims.ts";
 import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
 import type { StudyLine } from "./study_lines.ts";
 import { madeUp } from "./study_made_up.ts";
-import { finalRuns, PLAN, type PlannedRun, PRIMARY, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import {
+  finalRuns,
+  isExploratory,
+  PLAN,
+  type PlannedRun,
+  PRIMARY,
+  type StudyPlan,
+  tuningRuns,
+} from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
 import { between, partsOf } from "./study_report.ts";
 import { summarise, verdictOf } from "./study_summary.ts";
@@ -170,7 +178,7 @@ Deno.test("conclusions and verdicts are those of the runs", () => {
   assertMatch(conclusionLines(SMALL, summarise(SMALL, short))[0], /: 0 of 3 tasks have all runs/);
 });
 
-Deno.test("what auto does on the text that it was designed on counts for nothing", () => {
+Deno.test("what auto does on the tasks that it was designed on counts for nothing", () => {
   const plan = { ...PLAN, tasks: PLAN.tasks.filter(({ data }) => data === "moby") };
   const runs = [...tuningRuns(plan), ...finalRuns(plan, ({ rates }) => rates[1])].map(madeUp);
   const summaries = summarise(plan, runs), text = conclusionLines(plan, summaries).join("\n");
@@ -180,6 +188,10 @@ Deno.test("what auto does on the text that it was designed on counts for nothing
     /auto on moby-lora, where it was designed \(exploratory\), at equal wall-clock: \*\*\+0\.10\d\d \(.*\)\*\* nats\./,
   );
   assertMatch(studyTable(summaries).join("\n"), /\| moby-full, auto \(exploratory\) \|/);
+  const seen = (arm: PlannedRun["arm"]) =>
+    PLAN.tasks.filter((task) => isExploratory({ task, arm })).map(({ name }) => name);
+  const five = ["moby-full", "moby-lora", "banking77-minilm", "spam-minilm", "spam-smollm2"];
+  assertEquals([seen("auto"), seen("GradES"), seen("bottom 50 %")], [five, [], []]);
 });
 
 Deno.test("the cache's numbers are times of whole runs and of epochs behind the first", () => {
