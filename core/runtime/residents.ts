@@ -26,21 +26,34 @@ export interface Storage {
   freed: boolean;
 }
 
-const residentOp: Op<{ path: Path; spec: Spec }> = { name: "resident", infer: (_, { spec }) => [spec] };
-const storages = new WeakMap<Tensor, Storage>();
+/**
+ * A resident tensor has its storage as an attribute. A weak map of them would have an entry more for each tensor of each step, and
+ * collecting the garbage of a long training took half a second at once for these alone.
+ */
+const residentOp: Op<{ path: Path; spec: Spec; storage: Storage }> = {
+  name: "resident",
+  infer: (_, { spec }) => [spec],
+};
 /** How many tensors share a buffer, where there are several. */
 const holders = new WeakMap<GPUBuffer, number>();
 
 /** Makes a tensor from a buffer that holds its values. */
 export function resident(spec: Spec, storage: Omit<Storage, "consumedBy" | "freed">): Tensor {
-  const node = apply(residentOp, [], { path: storage.label, spec: { shape: spec.shape, dtype: spec.dtype } });
-  storages.set(node, { ...storage, consumedBy: null, freed: false });
-  return node;
+  return apply(residentOp, [], {
+    path: storage.label,
+    spec: { shape: spec.shape, dtype: spec.dtype },
+    storage: { ...storage, consumedBy: null, freed: false },
+  });
+}
+
+/** The storage of a tensor, in use or not; undefined where it is not on the device. */
+function known({ op, attrs }: Tensor): Storage | undefined {
+  return op === residentOp ? (attrs as { readonly storage: Storage }).storage : undefined;
 }
 
 /** Whether the buffer of a tensor may be shared. */
 export function isConstant(tensor: Tensor): boolean {
-  return storages.get(tensor)?.constant ?? false;
+  return known(tensor)?.constant ?? false;
 }
 
 /** Another tensor over the buffer of a constant one. The buffer is destroyed when both are freed. */
@@ -52,12 +65,12 @@ export function share(tensor: Tensor): Tensor {
 
 /** Whether the values of a tensor are on the device. */
 export function isResident(tensor: Tensor): boolean {
-  return storages.has(tensor);
+  return known(tensor) !== undefined;
 }
 
 /** Whether the values of a tensor can be read: they were neither freed nor consumed. */
 export function isReadable(tensor: Tensor): boolean {
-  const storage = storages.get(tensor);
+  const storage = known(tensor);
   return storage === undefined || !storage.freed && storage.consumedBy === null;
 }
 
@@ -67,7 +80,7 @@ export function isReadable(tensor: Tensor): boolean {
  * @throws {ConsumedError} When a step has reused its buffer
  */
 export function storageOf(tensor: Tensor): Storage {
-  const storage = storages.get(tensor);
+  const storage = known(tensor);
   if (storage === undefined) {
     throw new InputError(`Cannot read "${tensor.op.name}" as it is not on the device`);
   }
@@ -119,7 +132,7 @@ export function consume(tensor: Tensor, step: number): void {
  */
 export function free(tree: object): void {
   for (const tensor of flatten(tree).values()) {
-    const storage = storages.get(tensor);
+    const storage = known(tensor);
     // The buffer of what a step consumed belongs to the state after it.
     if (storage === undefined || storage.consumedBy !== null || storage.freed) continue;
     storage.freed = true;

@@ -33,6 +33,7 @@ export const OP_TABLES: readonly string[] = [
   "core/plan/precision.ts",
   "core/plan/unbounded.ts",
   "core/plan/rewrite/simplify.ts",
+  "core/runtime/residents.ts",
 ];
 
 /** Tests of an op's or a parameter's name. */
