@@ -30,6 +30,7 @@ import { runMain } from "../../examples/flags.ts";
 import { deviceOf } from "../../examples/gpu.ts";
 import { print, printError } from "../../examples/print.ts";
 import { baseOf } from "./adapter_base.ts";
+import { collector } from "./collect.ts";
 import { startOnOwnGpu } from "./own_gpu.ts";
 import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
 import { closeWork, SHAPES } from "./shapes.ts";
@@ -105,6 +106,7 @@ async function measure(
   { gpu, ranks, model: modelOf, question }: Bench,
   timed = true,
 ): Promise<Measured> {
+  collector()();
   const model = await modelOf(job), learningRate = 1e-4;
   const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
     // As the twin: PEFT's adapters are not clipped there.

@@ -5,6 +5,7 @@
  */
 
 import { DeviceLostError, NonFiniteError } from "@firn/train";
+import { collector } from "./collect.ts";
 import { keyOf, keyOfPlanned, type LineFile, type StudyLine } from "./study_lines.ts";
 import type { Subject } from "./study_models.ts";
 import {
@@ -173,10 +174,11 @@ export interface MakeOptions {
  */
 export async function makeRuns(lab: StudyLab, options: MakeOptions): Promise<boolean> {
   const { plan, file, seconds, most = Infinity, now = () => performance.now() / 1000 } = options;
-  const failed = new Set<string>();
+  const failed = new Set<string>(), collect = collector();
   for (let made = 0; made < most; made++) {
     const next = nextCourse(plan, file.lines, failed);
     if (next === null || now() + expectedSeconds(file.lines, next) > seconds) break;
+    collect();
     const at = now();
     try {
       const since = (): number => now() - at;
