@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type FreezePolicy, InputError } from "@firn/train";
+import { type AnySignal, type FreezePolicy, InputError } from "@firn/train";
 
 /** A module, by the path that `--policy` has and by the URL that stacks have. */
 export interface OwnModule {
@@ -20,7 +20,7 @@ export interface OwnModule {
  * @returns The policy with the same parts; each throws an `InputError` whose cause is what the policy threw
  */
 export function ownPolicy(policy: FreezePolicy, module: OwnModule): FreezePolicy {
-  const { name } = policy;
+  const { name } = policy, own = new Map<AnySignal, AnySignal>();
   const told = <T>(part: string, run: () => T): T => {
     try {
       return run();
@@ -33,10 +33,19 @@ export function ownPolicy(policy: FreezePolicy, module: OwnModule): FreezePolicy
     signals: policy.signals.map((signal) => {
       if (typeof signal !== "object" || typeof signal?.terms !== "function") return signal;
       const { name, needs, finite } = signal;
-      return { name, needs, finite, terms: (of) => told(`signal ${name}`, () => signal.terms(of)) };
+      const made: AnySignal = {
+        name,
+        needs,
+        finite,
+        terms: (of) => told(`signal ${name}`, () => signal.terms(of)),
+      };
+      own.set(made, signal);
+      return made;
     }),
     ...(policy.measured && {
-      measured: (signal, components) => told("measured", () => policy.measured!(signal, components)),
+      // It may ask whether a signal is one of its own.
+      measured: (signal, components) =>
+        told("measured", () => policy.measured!(own.get(signal) ?? signal, components)),
     }),
     init: (components, run) => told("init", () => policy.init(components, run)),
     next: (state, look) => told("next", () => policy.next(state, look)),

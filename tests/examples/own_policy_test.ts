@@ -6,7 +6,8 @@
 
 import { assertEquals, assertInstanceOf, assertStrictEquals } from "@std/assert";
 import { type FreezePolicy, InputError } from "@firn/train";
-import { definePolicy, defineSignal } from "@firn/train/policies";
+import { sum } from "@firn/train/ops";
+import { below, definePolicy, defineSignal, only } from "@firn/train/policies";
 import { main } from "../../examples/finetune.ts";
 import { failureOf } from "../../examples/flags.ts";
 import { ownPolicy } from "../../examples/own_policy.ts";
@@ -83,6 +84,19 @@ Deno.test("ownPolicy names the signal of one's own that throws, and what is no e
     message,
     'Cannot use "own.ts" as "signal mine" of its policy "own" must not fail: it threw "undefined"; mend the module',
   );
+});
+
+Deno.test("ownPolicy asks a policy for what it measures by its own signals", () => {
+  const signal = defineSignal({ name: "mine", measure: ({ weight }) => sum(weight) });
+  const components = ["a", "b"].map((path) => ({
+    path,
+    parameters: [path],
+    layer: null,
+    kind: "other" as const,
+    size: 1,
+  }));
+  const { signals, measured } = ownPolicy(only("a", below(signal, 1)), own);
+  assertEquals(measured!(signals[0], components), ["a"]);
 });
 
 function failureThrown(run: () => unknown): InputError {
