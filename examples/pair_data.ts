@@ -70,7 +70,7 @@ export async function readPairs(
     ? splitRows(rows as Rows<"preference">, Math.round(1 / flags["held-out"]))
     : { train: rows, heldOut: await openPairRows([flags.validation], flags) };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
-    say(`${counted(rows.count, "row")}`);
+    say(counted(rows.count, "row"));
     const train = await encode(split.train, { flags, tokenizer, template });
     const held = await encode(split.heldOut, { flags, tokenizer, template, others: train.pairs });
     const tokens = train.pairs.reduce((n, { first, second }) => n + first.ids.length + second.ids.length, 0);
@@ -89,7 +89,7 @@ export async function readPairs(
         ...train.unusable > 0
           ? [["skipped", `${counted(train.unusable, "row")} of which no tokens can be made`] as const]
           : [],
-        ["held out", `${counted(held.pairs.length, "pair")}`],
+        ["held out", counted(held.pairs.length, "pair")],
       ],
     };
   });

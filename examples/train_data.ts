@@ -264,7 +264,7 @@ async function readRows(
   // What decides when to stop is not what the run is judged by.
   const parts = validates ? splitParts(split.train) : { train: split.train, heldOut: null };
   return await stage(`tokenizing  ${flags.data.join(", ")}`, async (say) => {
-    say(`${counted(count, "row")}`);
+    say(counted(count, "row"));
     const batches = await batchesOf(parts.train, given), { first } = batches;
     const held = split.heldOut === null
       ? await heldFrom(validation!, given)
@@ -283,7 +283,7 @@ async function readRows(
         ...notesOf(parts.train),
         ["rows", rowsNote(batches, flags)],
         ...leftOut(batches, { data: parts.train, flags, made }),
-        ["held out", `${counted(held.length, "batch")}`],
+        ["held out", counted(held.length, "batch")],
       ],
     };
   });

@@ -62,7 +62,7 @@ export interface ComparisonOptions {
  */
 export async function renderComparison(
   runs: readonly NamedRun[],
-  { title = `${counted(runs.length, "run")}`, ignore = [], note }: ComparisonOptions = {},
+  { title = counted(runs.length, "run"), ignore = [], note }: ComparisonOptions = {},
 ): Promise<string> {
   if (runs.length === 0) {
     throw new InputError("Cannot compare runs as there must be one at least: there is none");
