@@ -77,7 +77,7 @@ export function tensor(values: HostData | ConvertedData, shape?: readonly number
   const data = dataOf(values), dims = shape ?? [data.length];
   checkShape("tensor", dims);
   if (sizeOf(dims) !== data.length) {
-    throw new ShapeError("tensor", `the shape must hold all values, ${data.length}`, [dims]);
+    throw new ShapeError("tensor", `the shape must have the size of the data, ${data.length}`, [dims]);
   }
   const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
   return apply(hostOp, [], { data, spec: { shape: dims, dtype } });

@@ -159,10 +159,9 @@ export function withSteps(
   if (flags.epochs === null) return { ...plan, flags: { ...flags, steps: flags.steps ?? STEPS } };
   if (epoch === null) {
     throw new InputError(
-      `Cannot tell how many steps ${counted(flags.epochs, "epoch")} of "${
+      `Cannot tell how many steps make ${counted(flags.epochs, "epoch")} of "${
         flags.data.join(", ")
-      }" are as the rows must fit a buffer ` +
-        "to be counted: there are more; give --steps",
+      }" as the rows must fit a buffer to be counted: there are more; give --steps`,
     );
   }
   const steps = Math.ceil(flags.epochs * epoch / flags.accumulate);

@@ -56,7 +56,7 @@ export function bitFit(
       ? "train it by another way"
       : 'give "norms", which trains the gains of its norms, or another way';
     throw new InputError(
-      `Cannot train biases alone as the model must have ${what}: it has none among its parameters, ${all.length}; ${mend}`,
+      `Cannot train biases alone as the model must have ${what}: it has none among ${all.length} parameters; ${mend}`,
     );
   }
   return (path) => chosen.has(path) || also(path);

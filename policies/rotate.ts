@@ -75,7 +75,7 @@ export function rotate(options: RotateOptions): FreezePolicy {
         .map((paths) => paths.filter((path) => !kept.includes(path))).filter((paths) => paths.length > 0);
       if (blocks.length >= active) return { turn: 0, blocks };
       throw new InputError(
-        `Cannot rotate blocks, ${active} at a time, as the model has ${blocks.length}: lower "active"`,
+        `Cannot rotate ${active} blocks at a time as the model has ${blocks.length}: lower "active"`,
       );
     },
     next: (state, { step }) => ({ ...state, turn: Math.floor(step / every) }),

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { counted } from "../counted.ts";
 import { RanksError } from "../errors.ts";
 
 /** Functions that a lane calls; the addresses are numbers. */
@@ -88,7 +89,9 @@ export async function startLanes(window: LaneWindow): Promise<Lanes> {
     worker.on("message", (code: number) => waiting.shift()!.resolve(code));
     worker.on("error", ({ message }: Error) => {
       failure ??= new RanksError(
-        `Cannot share memory with ranks as all of its threads, ${count}, must run: one ended with "${message}"; let this process have as many, or see what helps against that`,
+        `Cannot share memory with ranks as all of its threads must run: one ended with "${message}"; let this process have ${
+          counted(count, "thread")
+        }, or see what helps against that`,
       );
       for (const { reject } of waiting.splice(0)) reject(failure);
     });

@@ -139,7 +139,7 @@ export function countsOf<P extends object, B extends object>(
   const counts = batches.map((batch) => countOf(loss, batch));
   if (counts.some((count) => count > 0)) return counts;
   throw new InputError(
-    `Cannot evaluate as a loss is a mean over labels: none of the batches, ${batches.length}, has one that counts`,
+    `Cannot evaluate as a loss is a mean over labels: no batch has one that counts`,
   );
 }
 

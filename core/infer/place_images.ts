@@ -158,9 +158,9 @@ function withStates(
   const count = Array.from(prompt).filter((id) => id === imageToken).length;
   if (count % each !== 0 || count > images * each) {
     throw new InputError(
-      `Cannot place images in a prompt as an image, of up to ${images}, takes ${
-        counted(each, "token")
-      } ${imageToken}: it has ${count}`,
+      `Cannot place images in a prompt as each takes ${counted(each, "token")} ${imageToken}, at most ${
+        images * each
+      } in all: it has ${count}`,
     );
   }
   let next = first;

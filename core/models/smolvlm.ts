@@ -199,10 +199,9 @@ function checkTokens(
     ).length;
     if (count % each === 0 && count <= images * each) continue;
     throw new InputError(
-      `Cannot run on row ${start / time} of "inputIds" as an image, of up to ${images}, takes ${
+      `Cannot run on row ${start / time} of "inputIds" as each image takes ${
         counted(each, "token")
-      } ` +
-        `${config.imageToken}: it has ${count}`,
+      } ${config.imageToken}, at most ${images * each} in all: it has ${count}`,
     );
   }
 }

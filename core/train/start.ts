@@ -41,7 +41,7 @@ export async function initState<P extends TensorTree>(
   const trained = new Map([...given].filter(([path]) => trainable(path)));
   if (trained.size === 0) {
     throw new InputError(
-      `Cannot train as "trainable" selects none of the parameters, ${given.size}: the first is "${
+      `Cannot train as "trainable" selects no parameter: the first of ${given.size} is "${
         [...given.keys()][0]
       }"`,
     );
@@ -172,7 +172,7 @@ function checkLength({ step, ending }: SavedState, steps: number): void {
   const early = ending?.reason === "steps" && step < steps, late = ending === null && step >= steps;
   if (!early && !late) return;
   throw new DataError(
-    `Cannot resume from step ${step} as the steps of the run are ${steps}: the saved state says that it ${
+    `Cannot resume from step ${step} as the run has ${steps} steps: the saved state says that it ${
       early ? "ended by them" : "goes on"
     }; use another checkpoint`,
   );

@@ -244,7 +244,7 @@ function checkGoesOn<P extends TensorTree>(
   const { ending, frozen } = state, step = state.step + 1;
   if (trainer.activePaths(run, frozen).length === 0) {
     throw new InputError(
-      `Cannot take step ${step} as all components, ${run.components.length}, are frozen: stop when state.done is true`,
+      `Cannot take step ${step} as all components are frozen: stop when state.done is true`,
     );
   }
   if (ending === null || (ending.reason !== "stopped" && ending.best === null)) return;

@@ -16,7 +16,10 @@ Deno.test("tensor without a shape is a vector", () => {
 
 Deno.test("tensor refuses a shape of another size, as a ShapeError with its data", () => {
   const error = assertThrows(() => tensor([1, 2, 3], [2, 2]), ShapeError);
-  assertEquals(error.message, 'Cannot apply "tensor" as the shape must hold all values, 3: got [2, 2]');
+  assertEquals(
+    error.message,
+    'Cannot apply "tensor" as the shape must have the size of the data, 3: got [2, 2]',
+  );
   assertEquals(error.op, "tensor");
   assertEquals(error.shapes, [[2, 2]]);
 });

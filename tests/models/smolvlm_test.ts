@@ -106,7 +106,8 @@ Deno.test("without images it is the Llama of its text_config", async () => {
 });
 
 Deno.test("image tokens that are no whole images, or too many, are refused by name, and give no number in a training", async () => {
-  const message = 'Cannot run on row 1 of "inputIds" as an image, of up to 1, takes 4 tokens 11: it has ';
+  const message =
+    'Cannot run on row 1 of "inputIds" as each image takes 4 tokens 11, at most 4 in all: it has ';
   const good = [3, ...states, 5, 6, 7, 8], pixelValues = images([[drawn(0)], [drawn(1)]]);
   for (const [bad, count] of [[[3, 11, 11, 11, 5, 6, 7, 8, 9], 3], [[...states, ...states, 5], 8]] as const) {
     assertThrows(() => hidden({ inputIds: ids([good, [...bad]]), pixelValues }), InputError, message + count);
@@ -225,7 +226,7 @@ Deno.test("placeImages lets text be generated from images: as the scores of all 
     seed: 1,
   });
   await assertRejects(() => placeImages(gpu, llama, { prompts, pixelValues }), InputError, "it is none");
-  const cases = [[[[3, IMAGE, 5], prompts[1]], "takes 4 tokens 11: it has 1"], [
+  const cases = [[[[3, IMAGE, 5], prompts[1]], "takes 4 tokens 11, at most 8 in all: it has 1"], [
     [prompts[0]],
     "those of 2 prompts, and there are 1",
   ]] as const;

@@ -134,7 +134,7 @@ Deno.test("hysteresis wants two thresholds in order", () => {
 });
 
 Deno.test("rotate says how many blocks there are", () => {
-  const message = `Cannot rotate blocks, 5 at a time, as the model has 4: lower "active"`;
+  const message = `Cannot rotate 5 blocks at a time as the model has 4: lower "active"`;
   assertThrows(() => rotate({ every: 1, active: 5 }).init(COMPONENTS, run), InputError, message);
 });
 

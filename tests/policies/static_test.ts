@@ -40,7 +40,7 @@ Deno.test("bitFit trains biases, on request gains and a head, and says when ther
   assertThrows(
     () => bitFit(flatten(bare)),
     InputError,
-    `must have a bias: it has none among its parameters, 2; give "norms"`,
+    `must have a bias: it has none among 2 parameters; give "norms"`,
   );
   assertThrows(
     () => bitFit(flatten({ up: { weight: matrix } }), { norms: true }),

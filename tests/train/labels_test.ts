@@ -67,12 +67,12 @@ Deno.test("evaluate and validation refuse batches of which none has a label, and
   await assertRejects(
     () => evaluate(gpu, { loss, params: params(), batches: [NONE] }),
     InputError,
-    "Cannot evaluate as a loss is a mean over labels: none of the batches, 1, has one that counts",
+    "Cannot evaluate as a loss is a mean over labels: no batch has one that counts",
   );
   assertThrows(
     () => define({ validation: { batches: [NONE, NONE], every: 1 } }),
     InputError,
-    "none of the batches, 2, has one",
+    "no batch has one that counts",
   );
   const odd = Object.assign(plain.bind(null), { count: () => NaN });
   await assertRejects(

@@ -86,7 +86,7 @@ async function leastOf(
   const error = await assertRejects(
     () => run(training, { parts }),
     InputError,
-    'Cannot train with a "memory" of 1 as',
+    "bytes of memory as a step takes",
   );
   return Number(/set "memory" to (\d+)/.exec(error.message)![1]);
 }

@@ -168,7 +168,7 @@ Deno.test("next is done when all components are frozen, and refuses to go on", a
   await assertRejects(
     () => training.next(last, pairs(1)[0]),
     InputError,
-    "Cannot take step 3 as all components, 2, are frozen: stop when state.done is true",
+    "Cannot take step 3 as all components are frozen: stop when state.done is true",
   );
 });
 
@@ -228,7 +228,7 @@ Deno.test("init refuses to train nothing and names a parameter", async () => {
   await assertRejects(
     () => define({ trainable: () => false }).init(newMlp()),
     InputError,
-    'Cannot train as "trainable" selects none of the parameters, 2: the first is "bottom.weight"',
+    'Cannot train as "trainable" selects no parameter: the first of 2 is "bottom.weight"',
   );
 });
 

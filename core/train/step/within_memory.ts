@@ -61,7 +61,7 @@ export function withinMemory<S extends PlannedWithin>(
   }
   if (best === undefined) {
     throw new InputError(
-      `Cannot train with a "memory" of ${budget} as a step takes ${
+      `Cannot train in ${budget} bytes of memory as a step takes ${
         (least / 2 ** 20).toFixed(1)
       } MiB even if it computes blocks of the forward pass again: set "memory" to ${least}, use smaller batches or freeze more`,
     );
