@@ -244,8 +244,8 @@ export interface FreezePolicy<S extends Json = Json> {
   frozen(state: S): readonly Path[];
   /**
    * Paths of all components that will be frozen after the next look, where the policy knows it before: training plans those steps
-   * while the device works on the last step before that look, and the device need not wait. Null where it does not know. A hint:
-   * nothing freezes by it.
+   * while the device works on the last step before that look, and the device need not wait. Asked once before each look, the first
+   * one too, with the state from before it. Null where the policy does not know. A hint: nothing freezes by it.
    */
   coming?(state: S): readonly Path[] | null;
   /**

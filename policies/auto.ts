@@ -12,7 +12,7 @@ export interface AutoOptions {
 }
 
 /**
- * Trains the upper half of a pretrained model, and ends when little is left to gain: the policy that the study puts forward.
+ * Trains the upper half of a pretrained model, and ends when little is left to gain.
  *
  * When: rarely. In `tests/bench/STUDY.md` it is nowhere better than training for a shorter time at equal wall-clock; it is worse on
  * instructions, and by MiniLM on classes. Not for a model with random weights, whose lower half has learned nothing yet. Take
@@ -21,8 +21,8 @@ export interface AutoOptions {
  *
  * It is the composition `anyOf(bottomFreeze(layers), diminishingReturns({ share }))`:
  *
- * - **What trains** is known before the first step, so that it costs one plan and no measuring. A step saves the gradients of the
- *   lower half, and with `cachePrefix` its forward pass in later epochs.
+ * - **What trains** is known before the first step, so it costs no measuring, and one change at the first look, which is planned while
+ *   the device works. From then on a step saves the gradients of the lower half, and with `cachePrefix` its forward pass in later epochs.
  * - **When it ends** is where what is left to gain is not worth the remaining steps: by a cosine, before the rate is 0.
  *
  * @param options Layers, share
