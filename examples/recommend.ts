@@ -79,9 +79,12 @@ const SHORTER = 0.75;
  */
 export function recommendation(kind: TaskKind, verdicts: Verdicts = VERDICTS): string {
   const { trains, predicts, epochs } = kind, task = `${WORDS[trains]} on ${WORDS[predicts]}`;
-  const verdict = verdicts[trains][predicts].find((one) => (epochs ?? 1) >= (one.epochs ?? 0));
+  const all = verdicts[trains][predicts], verdict = all.find((one) => (epochs ?? 1) >= (one.epochs ?? 0));
   if (verdict === undefined) {
-    return `no policy yet for ${task}: the study, tests/bench/STUDY.md, has no verdict. ` +
+    const fewer = all.length === 0
+      ? ""
+      : ` in fewer than ${Math.min(...all.map((one) => one.epochs!))} epochs`;
+    return `no policy yet for ${task}${fewer}: the study, tests/bench/STUDY.md, has no verdict. ` +
       `What one has to beat is a shorter run: ${flagsOf({ policy: "none", steps: SHORTER }, kind)}`;
   }
   const several = verdict.epochs === undefined ? "" : ` in ${verdict.epochs} epochs or more`;

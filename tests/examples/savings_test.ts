@@ -92,6 +92,11 @@ Deno.test("a recommendation names its source, and says where there is none", () 
     "--policy bottomFreeze --cache-prefix, for LoRA on the next token in 3 epochs or more: It is ahead. " +
       "(tests/bench/STUDY.md)",
   );
+  assertEquals(
+    recommendation(kind, { full: none, lora: { ...none, causal: [{ ...again, epochs: 5 }, again] } }),
+    "no policy yet for LoRA on the next token in fewer than 3 epochs: the study, tests/bench/STUDY.md, has no " +
+      "verdict. What one has to beat is a shorter run: --policy none --steps 90",
+  );
   assertEquals(freezingRows(LOG(40), { policy: "gradES", kind }).at(-1)?.[0], "Recommended");
 });
 
