@@ -80,10 +80,11 @@ const ANNOUNCING: readonly FreezePolicy[] = [
 /** Whether a policy announces a change somewhere, and always what then comes. */
 function announces(policy: FreezePolicy, { lookEvery = 1, looks = LOOKS } = {}): boolean {
   let told = false;
+  if (policy.coming === undefined) return told;
   for (const look of looks) {
     let state: Json = policy.init(COMPONENTS, { steps: STEPS, lookEvery }), active = true;
     for (let at = 0; at + lookEvery <= STEPS; at += lookEvery) {
-      const coming = policy.coming?.(state) ?? null, before = active ? [] : sorted(policy.frozen(state));
+      const coming = policy.coming(state), before = active ? [] : sorted(policy.frozen(state));
       state = policy.next(state, cut(look, at, at + lookEvery));
       active = false;
       if (coming === null) continue;
