@@ -132,6 +132,7 @@ Deno.test("sticky, every and planAhead announce nothing where looks are further 
   assertEquals(asked(planAhead(prophet, { after: 2 }), 3), null);
   assertEquals(asked(every(2, prophet), 3), null);
   assertEquals(asked(every(4, prophet), 3), setOf(0));
+  assertEquals(asked(after(0, prophet), 3), setOf(3));
   assertEquals(asked(after(0.3, prophet), 6), []);
   assertEquals(asked(after(0.3, prophet), 7), null);
   assertEquals(
