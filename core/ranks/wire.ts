@@ -128,8 +128,9 @@ export function wireMean(gpu: Gpu, settings: WireSettings): WireMean {
         largest = Math.max(0, ...buckets.map((b) => b.blocks));
       const count = Math.min(DEPTH, buckets.length);
       // What thaws may need larger ones, and what freezes leaves memory to others.
-      if (blocks !== largest || slots.length > count) free();
+      if (blocks !== largest) free();
       blocks = largest;
+      slots.splice(count).forEach(freeSlot);
       while (slots.length < count) {
         slots.push(newSlot(gpu, { ...settings, blocks }));
       }

@@ -18,6 +18,9 @@ import {
 } from "@firn/train";
 import { matmul, mean, multiply, tanh } from "@firn/train/ops";
 import { averageParameters } from "@firn/train/ranks";
+import { wireMean } from "../../core/ranks/wire.ts";
+import { createBuffer, destroyBuffer } from "../../core/runtime/buffers.ts";
+import { gradientExchange } from "../../core/train/step/exchange.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
 import { ranksInProcess } from "./in_process.ts";
 
@@ -102,4 +105,42 @@ Deno.test("memory tells what an exchange of parameters holds after a freeze, and
   assertEquals(codes, [3 * READ, 3 * READ]);
   const late = await over(averageParameters({ every: 4, delay: 2 }));
   assert(late.every((bytes) => bytes < 0), `${late}`);
+});
+
+Deno.test("an exchange of fewer sums keeps the buffers that it needs, and frees the others", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const exchange = gradientExchange(gpu, ranksInProcess(1)[0]), bytes = 2 ** 18;
+  const sums = Array.from(
+    { length: 4 },
+    () => ({ buffer: createBuffer(gpu, { label: "sum", bytes }), bytes }),
+  );
+  const { counts } = gpu, before = counts.bytes, seen: number[][] = [];
+  for (const count of [4, 2, 3]) {
+    const { buffers } = counts;
+    await exchange.sum(sums.slice(0, count));
+    seen.push([(counts.bytes - before) / bytes, counts.buffers - buffers]);
+  }
+  assertEquals(seen, [[4, 4], [2, 0], [3, 1]]);
+  exchange.destroy();
+  sums.forEach(({ buffer }) => destroyBuffer(buffer));
+});
+
+Deno.test("an average by codes of fewer parameters keeps the buffers that it needs, and frees the others", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const bucket = 1024, make = (): GPUBuffer => createBuffer(gpu, { label: "test", bytes: 4 * 3 * bucket });
+  const mean = wireMean(gpu, { ranks: ranksInProcess(1)[0], code: "bf16", advances: true, bucket });
+  const one = { start: make(), now: make(), residual: make() }, { counts } = gpu;
+  await mean.average([{ ...one, items: 3 * bucket }]);
+  // What the device reads through stays.
+  mean.destroy();
+  const before = counts.bytes, seen: number[][] = [];
+  for (const items of [3 * bucket, bucket, bucket / 2]) {
+    const { buffers } = counts;
+    await mean.average([{ ...one, items }]);
+    seen.push([counts.bytes - before, counts.buffers - buffers]);
+  }
+  const [[all, made]] = seen;
+  assertEquals(seen, [[all, made], [all / 3, 0], [all / 6, made / 3]]);
+  mean.destroy();
+  Object.values(one).forEach(destroyBuffer);
 });

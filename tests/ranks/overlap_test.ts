@@ -285,6 +285,9 @@ Deno.test("buckets: small sums share a buffer, a large one is cut, and all but a
   assertEquals(sizes, [[30], [32], [32], [6, 1], [32], [32], [32], [32], [32], [32], [8]]);
   assertEquals(stagingOf(gpu, buckets), { count: 4, bytes: 32 * MiB });
   assertEquals(stagingOf(queued, buckets), { count: buckets.length, bytes: 32 * MiB });
+  // Of one size while there is much, so that a freeze leaves buffers as they are.
+  const staged = [14, 13, 12].map((n) => stagingOf(gpu, bucketsOf(Array(n).fill({ bytes: 20 * MiB }))));
+  assertEquals(staged.map(({ bytes }) => bytes / MiB), [32, 32, 20]);
   // A few MiB, as of an adapter, are cut in eight.
   const adapter = new Map(
     Array.from({ length: 64 }, (_, i) => [`${i}`, { shape: [MiB / 16], dtype: "f32" as const }]),
