@@ -20,7 +20,8 @@ type Coming = { readonly due: number; readonly frozen: FrozenReasons };
  * trains for one more look instead, and what thaws is measured one look later. Training ends when the policy ends it. When: steps
  * are short, and the policy changes the set at many looks.
  *
- * @param policy The policy; outermost, as only the set that counts in the end is planned
+ * @param policy The policy. What wraps the result must pass on what it announces, which {@link patience}, {@link thaw} and
+ * {@link worthwhile} cannot: only the set that counts in the end is planned
  * @param options By how many steps
  * @returns The policy that is followed later
  * @throws {InputError} When `after` is not a whole number above 0
