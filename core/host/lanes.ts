@@ -69,8 +69,8 @@ export interface Lanes {
 }
 
 /**
- * Starts lanes. They do not keep the process alive: those that wait at a barrier, as another process does not come, wait there
- * without work for a processor, and end with the process, which does not wait for them.
+ * Starts lanes. They do not keep the process alive: one that waits at a barrier for another process takes no time of a processor,
+ * and ends with this process.
  *
  * @param window The window, with a barrier for each lane
  * @returns The lanes, which all run

@@ -122,7 +122,7 @@ export function averageParameters(options: AverageOptions): ParameterExchange {
   }
   if (delay > 0 && wire !== "f32") {
     throw new InputError(
-      `Cannot average parameters with a "delay" of ${delay} and the "wire" "${wire}" as the device must make means of codes between two ways to the other ranks: leave out "delay", or "wire", which is then "f32"`,
+      `Cannot average parameters with a "delay" of ${delay} and the "wire" "${wire}" as the device must take the mean of codes before it goes back to all ranks: leave out "delay", or "wire", which is then "f32"`,
     );
   }
   return {

@@ -309,8 +309,8 @@ Deno.test("a delay must be shorter than the time between averages, and goes with
     assertThrows(
       () => averageParameters({ every: 4, delay: 2, wire }),
       InputError,
-      `Cannot average parameters with a "delay" of 2 and the "wire" "${wire}" as the device must make means of codes between two ways to ` +
-        'the other ranks: leave out "delay", or "wire", which is then "f32"',
+      `Cannot average parameters with a "delay" of 2 and the "wire" "${wire}" as the device must take the mean of codes before it goes ` +
+        'back to all ranks: leave out "delay", or "wire", which is then "f32"',
     );
   }
 });
