@@ -76,9 +76,15 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
       await drop();
       const buckets = bucketsOf(of, { whole: true }), size = stagingOf(gpu, buckets, { whole: true });
       if (slots.length !== size.count || slots[0]?.staging.buffer.size !== size.bytes) {
-        slots.forEach(freeSlot);
-        slots = newSlots(gpu, size);
-        await checkAllocations(gpu);
+        slots.splice(0).forEach(freeSlot);
+        const made = newSlots(gpu, size);
+        try {
+          await checkAllocations(gpu);
+        } catch (error) {
+          made.forEach(freeSlot);
+          throw error;
+        }
+        slots = made;
       }
       buckets.forEach((pieces, i) => stage(gpu, pieces, slots[i].staging));
       copied = { step, buckets, sums: null, waitedMs: 0, sumMs: 0 };

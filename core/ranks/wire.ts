@@ -134,7 +134,12 @@ export function wireMean(gpu: Gpu, settings: WireSettings): WireMean {
       while (slots.length < count) {
         slots.push(newSlot(gpu, { ...settings, blocks }));
       }
-      await checkAllocations(gpu);
+      try {
+        await checkAllocations(gpu);
+      } catch (error) {
+        free();
+        throw error;
+      }
       await exchangeAll(gpu, { settings, slots, buckets });
     },
     destroy: free,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   adamW,
   defineTraining,
@@ -12,16 +12,19 @@ import {
   type FreezePolicy,
   type Gpu,
   openGpu,
+  OutOfMemoryError,
   type Tensor,
   tensor,
   type TrainingOptions,
 } from "@firn/train";
 import { matmul, mean, multiply, tanh } from "@firn/train/ops";
 import { averageParameters } from "@firn/train/ranks";
+import { delayedSums } from "../../core/ranks/delayed_sums.ts";
 import { wireMean } from "../../core/ranks/wire.ts";
 import { createBuffer, destroyBuffer } from "../../core/runtime/buffers.ts";
 import { gradientExchange } from "../../core/train/step/exchange.ts";
 import { wrappedGpu } from "../runtime/wrapped_gpu.ts";
+import { refusing } from "../train/device_hooks.ts";
 import { ranksInProcess } from "./in_process.ts";
 
 /** Layers, each with a weight of 64 KiB, and steps from one look to the next. */
@@ -123,6 +126,31 @@ Deno.test("an exchange of fewer sums keeps the buffers that it needs, and frees 
   assertEquals(seen, [[4, 4], [2, 0], [3, 1]]);
   exchange.destroy();
   sums.forEach(({ buffer }) => destroyBuffer(buffer));
+});
+
+Deno.test("what the device refuses an exchange is freed, and made anew by the next one", async () => {
+  await using gpu = await openGpu({ tune: false });
+  const [ranks] = ranksInProcess(1), bytes = 2 ** 18;
+  const gradients = gradientExchange(gpu, ranks), later = delayedSums(gpu, ranks);
+  const codes = wireMean(gpu, { ranks, code: "bf16", advances: true, bucket: 1024 });
+  const make = (): GPUBuffer => createBuffer(gpu, { label: "values", bytes });
+  const [buffer, start, now, residual] = [make(), make(), make(), make()];
+  const exchanges = [
+    () => gradients.sum([{ buffer, bytes }]),
+    () => later.stage([{ buffer, bytes }], 1),
+    () => codes.average([{ start, now, residual, items: 1024 }]),
+  ];
+  for (const exchange of exchanges) {
+    const before = gpu.counts.bytes;
+    {
+      using _ = refusing(gpu, ({ label }) => /staging|exchange/.test(label));
+      await assertRejects(exchange, OutOfMemoryError, "no room");
+    }
+    assertEquals(gpu.counts.bytes, before);
+    await exchange();
+  }
+  [gradients, later, codes].forEach((one) => one.destroy());
+  [buffer, start, now, residual].forEach(destroyBuffer);
 });
 
 Deno.test("an average by codes of fewer parameters keeps the buffers that it needs, and frees the others", async () => {

@@ -76,11 +76,11 @@ export function gradientExchange(gpu: Gpu, ranks: Ranks): Exchange {
     },
     async sum(sums, { after } = {}) {
       const buckets = bucketsOf(sums);
-      await makeRoom(held, stagingOf(gpu, buckets));
       try {
+        await makeRoom(held, stagingOf(gpu, buckets));
         return await exchangeAll(held, { buckets, after });
       } catch (error) {
-        // The other ranks may still write to what is on its way.
+        // What the device refused is of no use, and the other ranks may still write to what is on its way.
         free(held);
         throw error;
       }
