@@ -32,7 +32,8 @@ import { print, printError } from "../../examples/print.ts";
 import { baseOf } from "./adapter_base.ts";
 import { collector } from "./collect.ts";
 import { startOnOwnGpu } from "./own_gpu.ts";
-import { comparesLoss, EVERY, type Job, type Measured } from "./ranks_jobs.ts";
+import { type Called, pausesIn } from "./pauses.ts";
+import { comparesLoss, EVERY, type Job, type Measured, nameOf } from "./ranks_jobs.ts";
 import { closeWork, SHAPES } from "./shapes.ts";
 import { settle } from "./timestamps.ts";
 
@@ -120,12 +121,17 @@ async function measure(
   });
   const batches = batchesOf(job, ranks?.rank ?? 0), losses: number[] = [];
   let state: TrainingState<object> = await training.init(model.params), exchanges: ExchangeTime[] = [];
+  let calls: Called[] = [];
   const take = async (steps: number): Promise<number> => {
     const began = performance.now();
     exchanges = [];
+    calls = [];
     for (let i = 0; i < steps; i++) {
+      const called = performance.now();
       state = await training.next(state, job.micro === 1 ? batches[0] : batches);
-      if ((state.exchange?.ms ?? 0) > 0) exchanges.push(state.exchange!);
+      const exchangeMs = state.exchange?.ms ?? 0;
+      calls.push({ ms: performance.now() - called, exchangeMs });
+      if (exchangeMs > 0) exchanges.push(state.exchange!);
     }
     await settle(gpu);
     return performance.now() - began;
@@ -145,6 +151,7 @@ async function measure(
     const count = Math.max(period === 1 ? WARM : period, Math.ceil(question.turn / (warm * period)) * period);
     const steps = await agreed(ranks, count), time = await take(steps);
     gpu.check();
+    printError(`${ranks === null ? "alone" : `rank ${ranks.rank}`}, ${nameOf(job)}: ${pausesIn(calls)}`);
     return {
       ...result,
       ms: time / steps,
