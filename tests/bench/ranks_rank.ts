@@ -52,9 +52,9 @@ export interface Question {
   readonly totals: readonly number[];
 }
 
-/** Steps whose losses are compared. */
+/** First steps, whose losses are compared. */
 const LOSSES = 4;
-/** Steps before the first one that is timed; with parameters a whole period. */
+/** Steps after these and before the first one that is timed; with parameters the rest of a period. Also periods that are timed at least. */
 const WARM = 3;
 
 /** The micro-batches of a rank, a share of those of all. */
@@ -107,7 +107,8 @@ async function measure(
   { gpu, ranks, model: modelOf, question }: Bench,
   timed = true,
 ): Promise<Measured> {
-  collector()();
+  const collect = collector();
+  collect();
   const model = await modelOf(job), learningRate = 1e-4;
   const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
     // As the twin: PEFT's adapters are not clipped there.
@@ -137,18 +138,18 @@ async function measure(
     return performance.now() - began;
   };
   try {
-    if (!timed || comparesLoss(job)) {
-      for (let i = 0; i < LOSSES; i++) {
-        await take(1);
-        losses.push((await read(gpu, state.loss!))[0]);
-      }
+    for (let i = 0; i < LOSSES; i++) {
+      await take(1);
+      if (!timed || comparesLoss(job)) losses.push((await read(gpu, state.loss!))[0]);
+      // What planning left. The steps before the clock bring the device back to its pace.
+      if (i === 0) collect();
     }
     const result = { job, gpus: ranks?.size ?? 1, by: timed ? "Firn" : "Firn, losses", losses };
     if (!timed) return { ...result, ms: 0, bytes: null, exchange: null };
     // With parameters, whole periods, each with one exchange.
-    const period = job.every ?? 1;
-    const warm = await take(job.every === null ? WARM : EVERY) / (job.every === null ? WARM : EVERY);
-    const count = Math.max(period === 1 ? WARM : period, Math.ceil(question.turn / (warm * period)) * period);
+    const period = job.every ?? 1, before = job.every === null ? WARM : EVERY - LOSSES;
+    const warm = await take(before) / before;
+    const count = Math.max(WARM * period, Math.ceil(question.turn / (warm * period)) * period);
     const steps = await agreed(ranks, count), time = await take(steps);
     gpu.check();
     printError(`${ranks === null ? "alone" : `rank ${ranks.rank}`}, ${nameOf(job)}: ${pausesIn(calls)}`);
