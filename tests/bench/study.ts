@@ -29,6 +29,7 @@ import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
 import { keptText, type StudyRuns } from "./study_columns.ts";
 import { readData } from "./study_data.ts";
+import { f32Beside, readF32 } from "./study_f32.ts";
 import { startOnOwnGpu } from "./own_gpu.ts";
 import { estimateLines } from "./study_estimate.ts";
 import { joinKept, openBehind, readKept, type RunsOf } from "./study_kept.ts";
@@ -39,7 +40,7 @@ import { primary } from "./study_policies.ts";
 import { prepare } from "./study_prepare.ts";
 import { SCRATCH } from "./study_scratch.ts";
 import { readCache, writeReport } from "./study_report.ts";
-import { bestRate, makeRuns } from "./study_run.ts";
+import { bestRate, finalRate, makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
 import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
 
@@ -61,6 +62,12 @@ const FLAGS = {
     null,
   ),
   arms: text<string | null>("A,B", "arms that are run; all of the part when absent", null),
+  seeds: text<string | null>("N,N", "seeds of final runs; all of the part when absent", null),
+  tuned: text<string | null>(
+    "FILE",
+    "kept runs, of any precision, whose rates and tau are taken: final runs alone are made",
+    null,
+  ),
   device: text<string | null>(
     "ADDRESS",
     "PCI address of the GPU, on a machine with several: a process with --tasks and --out of its own for each",
@@ -85,7 +92,7 @@ const FLAGS = {
     "tells how long the runs that are left will take, by those in --out or else in --kept, and ends",
   ),
   report: toggle(
-    "writes what the runs in --out or else in --kept show into --document, with the plot, and ends",
+    "writes what the runs in --out or else in --kept, and those in f32 beside --kept, show into --document, with the plot, and ends",
   ),
   document: text("FILE", "what --report writes into", DOCUMENT),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
@@ -165,6 +172,29 @@ export function withArms(plan: StudyPlan, names: string | null): StudyPlan {
   throw new UsageError(`--arms must be of ${plan.arms.join(", ")}: got "${odd}"`);
 }
 
+/** The plan with the named final seeds alone, in its own order. */
+export function withSeeds(plan: StudyPlan, names: string | null): StudyPlan {
+  if (names === null) return plan;
+  const seeds = plan.finalSeeds.map((seed) => `${seed}`), wanted = names.split(",");
+  const odd = wanted.find((name) => !seeds.includes(name));
+  if (odd !== undefined) throw new UsageError(`--seeds must be of ${seeds.join(", ")}: got "${odd}"`);
+  return { ...plan, finalSeeds: plan.finalSeeds.filter((seed) => wanted.includes(`${seed}`)) };
+}
+
+/** The plan without tuning: rates and tau are those of other runs, all of whose arms must be tuned. */
+export function withTuned(plan: StudyPlan, runs: RunsOf | null): StudyPlan {
+  if (runs === null) return plan;
+  const { lines, folder } = runs, tuned = { ...plan, tuned: lines };
+  for (const task of plan.tasks) {
+    const arm = plan.arms.find((arm) => finalRate(tuned, { lines, task, arm }) === null);
+    if (arm === undefined) continue;
+    throw new UsageError(
+      `--tuned must have all tuning runs of the arms: "${folder}" lacks some of ${task.name}, ${arm}; leave it out by --tasks or --arms`,
+    );
+  }
+  return tuned;
+}
+
 async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
   const { device, kept } = flags, out = flags.out ?? OUT, behind = flags["from-kept"];
   await using gpu = await openGpu({
@@ -197,7 +227,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
     return await measureCache(lab, {
       tasks: plan.tasks,
       subjectOf,
-      rateOf: (task) => bestRate(file.lines, { task, arm: "full" }) ?? task.rates[1],
+      rateOf: (task) => bestRate(plan.tuned ?? file.lines, { task, arm: "full" }) ?? task.rates[1],
       out,
       seconds: flags.seconds,
       say: print,
@@ -242,7 +272,9 @@ export async function main(args: readonly string[]): Promise<void> {
   if (flags.keep) return await keep(core, flags);
   if (flags.report) return await report(core, flags);
   const part = { core, breadth, scratch: flags.tiny ? TINY_SCRATCH : SCRATCH }[flags.part];
-  const plan = withArms(withTasks(part, flags.tasks), flags.arms);
+  const tuned = flags.tuned === null ? null : await readKept(flags.tuned);
+  const chosen = withSeeds(withArms(withTasks(part, flags.tasks), flags.arms), flags.seeds);
+  const plan = withTuned(chosen, tuned);
   if (flags.estimate) {
     for (const line of estimateLines(plan, (await runsOf(flags)).lines)) print(line);
     return;
@@ -265,7 +297,7 @@ function checkTiny({ keep, kept, report, document }: Flags): void {
       `${flag} must be another file than "${file}" with --tiny, as its runs are no result`,
     );
   };
-  if (keep && kept === KEPT) refuse("--kept", kept);
+  if (keep && [KEPT, f32Beside(KEPT)].includes(kept)) refuse("--kept", kept);
   if (report && document === DOCUMENT) refuse("--document", document);
 }
 
@@ -308,8 +340,9 @@ async function keep(plan: StudyPlan, { out, kept }: Flags): Promise<void> {
 async function report(plan: StudyPlan, flags: Flags): Promise<void> {
   const { out, kept, document } = flags, { lines, cache } = await runsOf(flags);
   checkTogether(plan, { folder: out ?? kept, lines });
-  await writeReport(plan, { lines, cache, document });
-  print(`${"written".padEnd(11)} ${document}: ${lines.length} runs`);
+  const f32 = await readF32(plan, { kept, lines });
+  await writeReport(plan, { lines, cache, f32, document });
+  print(`${"written".padEnd(11)} ${document}: ${lines.length} runs, and ${f32.length} in f32`);
 }
 
 if (import.meta.main) await runMain(() => main(Deno.args), "study");

@@ -5,6 +5,7 @@
  */
 
 import { assert } from "@std/assert";
+import { readF32 } from "./study_f32.ts";
 import { readKept } from "./study_kept.ts";
 import { PLAN } from "./study_plan.ts";
 import { writeReport } from "./study_report.ts";
@@ -19,8 +20,9 @@ Deno.test("STUDY.md and study.svg are what the kept runs give, to the digit", as
   try {
     const { lines, cache } = await readKept(`${given}/study_runs.jsonl`);
     assert(lines.length > 0);
+    const f32 = await readF32(PLAN, { kept: `${given}/study_runs.jsonl`, lines });
     await Deno.copyFile(`${given}/STUDY.md`, `${made}/STUDY.md`);
-    await writeReport(PLAN, { lines, cache, document: `${made}/STUDY.md` });
+    await writeReport(PLAN, { lines, cache, f32, document: `${made}/STUDY.md` });
     for (const name of ["STUDY.md", "study.svg"]) {
       const [kept, report] = [given, made].map((folder) =>
         squeezed(Deno.readTextFileSync(`${folder}/${name}`))

@@ -5,6 +5,7 @@
  */
 
 import { shareOf } from "../../policies/share_of.ts";
+import type { StudyLine } from "./study_lines.ts";
 
 /** Something to train on, and how. */
 export interface StudyTask {
@@ -146,6 +147,8 @@ export interface StudyPlan extends StudyLength {
   readonly finalSeeds: readonly number[];
   /** Whether arms have no tuning of their own: they take the rate that is best for full training. */
   readonly untuned?: true;
+  /** Finished runs that rates and tau are taken from, where none is tuned: of any precision. */
+  readonly tuned?: readonly StudyLine[];
 }
 
 /** Share of the steps in which GradES freezes nothing, as published, and after which a baseline stops. */

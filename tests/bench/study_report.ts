@@ -9,6 +9,7 @@ import { hostFileSystem } from "@firn/train/data";
 import type { CacheResult } from "./study_cache.ts";
 import { claimsOf } from "./study_claims.ts";
 import { cacheLines, conclusionLines, progressLines } from "./study_conclusions.ts";
+import { f32Lines } from "./study_f32.ts";
 import type { StudyLine } from "./study_lines.ts";
 import { BREADTH, type StudyPlan } from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
@@ -86,7 +87,11 @@ function machineLines(lines: readonly StudyLine[]): string[] {
 /** The parts of the document by their markers. */
 export function partsOf(
   plan: StudyPlan,
-  { lines, cache }: { readonly lines: readonly StudyLine[]; readonly cache: readonly CacheResult[] },
+  { lines, cache, f32 = [] }: {
+    readonly lines: readonly StudyLine[];
+    readonly cache: readonly CacheResult[];
+    readonly f32?: readonly StudyLine[];
+  },
 ): { readonly summaries: readonly Summary[]; readonly parts: Readonly<Record<string, readonly string[]>> } {
   const summaries = summarise(plan, lines), fresh = summarise(SCRATCH, lines);
   const claims = claimsOf(plan, [...summaries, ...fresh]);
@@ -103,6 +108,7 @@ export function partsOf(
         ? ["Not measured yet."]
         : [...studyTable(summaries), "", "![Quality over time](study.svg)"],
       cache: cacheLines(cache),
+      f32: f32Lines(plan, { lines, f32 }),
       breadth: breadthTable(lines),
       scratch: fresh.length === 0 ? ["Not measured yet."] : studyTable(fresh),
     },
@@ -113,17 +119,18 @@ export function partsOf(
  * Writes the report.
  *
  * @param plan The plan
- * @param options Finished runs, results of the cache, and the document; the plot lies beside it as `study.svg`
+ * @param options Finished runs, results of the cache, runs in f32, and the document; the plot lies beside it as `study.svg`
  */
 export async function writeReport(
   plan: StudyPlan,
-  { lines, cache, document }: {
+  { lines, cache, f32, document }: {
     readonly lines: readonly StudyLine[];
     readonly cache: readonly CacheResult[];
+    readonly f32: readonly StudyLine[];
     readonly document: string;
   },
 ): Promise<void> {
-  const files = hostFileSystem(), { summaries, parts } = partsOf(plan, { lines, cache });
+  const files = hostFileSystem(), { summaries, parts } = partsOf(plan, { lines, cache, f32 });
   const text = new TextDecoder().decode(await files.read(document));
   const written = Object.entries(parts).reduce(
     (before, [part, own]) => between(before, { part, lines: own }),

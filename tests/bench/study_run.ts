@@ -92,10 +92,11 @@ function tauFrom(lines: readonly StudyLine[], { task, arm, rate, purpose }: Plan
  * @returns The rate; null while tuning has not chosen one
  */
 export function finalRate(
-  { untuned }: StudyPlan,
+  { untuned, tuned }: StudyPlan,
   { lines, task, arm }: OfArm & { readonly lines: readonly StudyLine[] },
 ): number | null {
-  return untuned ? breadthRate(lines, task) : bestRate(lines, { task, arm });
+  const from = tuned ?? lines;
+  return untuned ? breadthRate(from, task) : bestRate(from, { task, arm });
 }
 
 /** Which rate the arms of the breadth train by: that of full training in the core, else the middle one. */
@@ -105,14 +106,13 @@ function breadthRate(lines: readonly StudyLine[], task: StudyTask): number {
 
 /** All runs of a plan, in order, given what is finished: task by task, so that a break leaves whole tasks. */
 function wantedRuns(plan: StudyPlan, lines: readonly StudyLine[]): PlannedRun[] {
-  if (plan.untuned) return finalRuns(plan, (task) => breadthRate(lines, task));
+  const final = (own: StudyPlan): PlannedRun[] =>
+    finalRuns(own, (task, arm) => finalRate(plan, { lines, task, arm }));
+  if (plan.untuned) return final(plan);
   return plan.tasks.flatMap((task) => {
     const own = { ...plan, tasks: [task] };
-    return [
-      ...tuningRuns(own),
-      ...extraRuns(own, lines),
-      ...finalRuns(own, (task, arm) => bestRate(lines, { task, arm })),
-    ];
+    const tuning = plan.tuned === undefined ? [...tuningRuns(own), ...extraRuns(own, lines)] : [];
+    return [...tuning, ...final(own)];
   });
 }
 
@@ -135,7 +135,7 @@ export function nextCourse(
     return !finished.has(key) && !failed.has(key);
   });
   if (left.length === 0) return null;
-  const [first] = left, tau = tauFrom(lines, first);
+  const [first] = left, tau = tauFrom(plan.tuned ?? lines, first);
   if (!OF_FULL.includes(first.arm)) return { run: first, arms: [first.arm], tau };
   const alike = left.filter((run) =>
     OF_FULL.includes(run.arm) &&

@@ -7,6 +7,7 @@
 import type { StudyLine } from "./study_lines.ts";
 import { isExploratory } from "./study_plan.ts";
 import { DIVERGED } from "./study_run.ts";
+import { meanOf } from "./study_statistics.ts";
 import { type Corrected, type Summary, verdictOf } from "./study_summary.ts";
 
 const HEAD = [
@@ -33,13 +34,19 @@ export function isAccuracy({ lines }: Pick<Summary, "lines">): boolean {
   return lines.every(({ quality }) => quality >= 0);
 }
 
-/** A quality as people read it: per cent, or the loss. */
-function qualityText(summary: Summary): string {
-  const mean = summary.mean(({ quality }) => quality);
+/** The mean quality of runs as people read it: per cent, or the loss. */
+export function meanText(lines: readonly StudyLine[]): string {
+  const mean = meanOf(lines.map(({ quality }) => quality));
   if (mean < DIVERGED / 10) return "diverged";
-  const values = summary.lines.map(({ quality }) => isAccuracy(summary) ? 100 * quality : -quality);
-  const digits = isAccuracy(summary) ? 2 : 4, show = (x: number): string => x.toFixed(digits);
-  const own = show(isAccuracy(summary) ? 100 * mean : -mean);
+  return isAccuracy({ lines }) ? (100 * mean).toFixed(2) : (-mean).toFixed(4);
+}
+
+/** That mean, and its ends. */
+function qualityText({ lines }: Summary): string {
+  const own = meanText(lines), accuracy = isAccuracy({ lines });
+  if (own === "diverged") return own;
+  const values = lines.map(({ quality }) => accuracy ? 100 * quality : -quality);
+  const show = (x: number): string => x.toFixed(accuracy ? 2 : 4);
   return values.length === 1 ? own : `${own} (${show(Math.min(...values))} – ${show(Math.max(...values))})`;
 }
 
