@@ -1,0 +1,146 @@
+/**
+ * Runs in f32 at the rates and tau of others, and their table.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { InputError } from "@firn/train";
+import { UsageError } from "../../examples/flags.ts";
+import { main, withSeeds, withTuned } from "./study.ts";
+import { f32Beside, f32Lines, readF32 } from "./study_f32.ts";
+import { lineOf, type StudyLine } from "./study_lines.ts";
+import { madeUp } from "./study_made_up.ts";
+import { finalRuns, PLAN, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import { nextCourse } from "./study_run.ts";
+
+const SMALL: StudyPlan = { ...PLAN, tasks: PLAN.tasks.slice(2, 4), arms: ["full", "GradES", "bottom 50 %"] };
+const [TASK] = SMALL.tasks;
+/** Runs in f16: GradES is best at the lowest rate, so that it is tuned beyond, and its tau is ten times the rate. */
+const F16 = [
+  ...tuningRuns(SMALL),
+  ...SMALL.tasks.map((task) => ({
+    ...tuningRuns(SMALL)[0],
+    task,
+    arm: "GradES" as const,
+    rate: beyondOf(task),
+  })),
+  ...finalRuns(SMALL, ({ rates }, arm) => rates[arm === "GradES" ? 0 : 1]),
+].map((run): StudyLine => {
+  const line = madeUp(run), own = run.arm === "GradES";
+  return own ? { ...line, tau: 10 * run.rate, validation: run.rate === run.task.rates[0] ? 1 : 0 } : line;
+});
+
+function beyondOf({ rates: [low, middle] }: StudyPlan["tasks"][number]): number {
+  return Number((low * low / middle).toPrecision(3));
+}
+
+Deno.test("with runs that are tuned no tuning run is made: rates and tau are theirs, and seeds those that are named", () => {
+  const plan = withTuned(withSeeds(SMALL, "22,21"), { folder: "kept", lines: F16, cache: [] });
+  const made: StudyLine[] = [], taus: (number | null)[] = [];
+  for (let next = nextCourse(plan, made); next !== null; next = nextCourse(plan, made)) {
+    taus.push(next.tau);
+    for (const arm of next.arms) made.push({ ...madeUp({ ...next.run, arm }), precision: "f32" });
+  }
+  assertEquals(
+    made.map(({ task, arm, rate, seed, purpose }) => [task, arm, rate, seed, purpose]),
+    SMALL.tasks.flatMap(({ name, rates: [low, middle] }) =>
+      [21, 22].flatMap((seed) => [
+        [name, "full", middle, seed, "final"],
+        [name, "GradES", low, seed, "final"],
+        [name, "bottom 50 %", middle, seed, "final"],
+      ])
+    ),
+  );
+  assertEquals(taus, made.map(({ arm, rate }) => arm === "GradES" ? 10 * rate : null));
+  assertThrows(
+    () => withSeeds(SMALL, "21,300"),
+    UsageError,
+    '--seeds must be of 21, 22, 23, 24, 25: got "300"',
+  );
+  const less = F16.filter(({ arm, rate, purpose }) =>
+    purpose === "final" || arm !== "GradES" || rate !== TASK.rates[2]
+  );
+  assertThrows(
+    () => withTuned(SMALL, { folder: "kept", lines: less, cache: [] }),
+    UsageError,
+    '"kept" lacks some of instruction-full, GradES',
+  );
+});
+
+/** Two runs of an arm in f32, half as fast as in f16, and GradES as fast as full training. */
+const F32 = F16.filter(({ task, seed, purpose }) => task === TASK.name && purpose === "final" && seed <= 22)
+  .map((line): StudyLine => {
+    const times = line.arm === "GradES" ? 3.2 : 2;
+    return {
+      ...line,
+      precision: "f32",
+      seconds: times * line.seconds,
+      quality: line.quality - 1,
+      peakBytes: 2e9,
+      curve: line.curve.map(([seconds, ...rest], i, all) =>
+        [times * seconds, ...rest.slice(0, 2), i === all.length - 1 ? line.quality - 1 : rest[2]] as const
+      ) as unknown as StudyLine["curve"],
+    };
+  });
+
+Deno.test("the table has runs in f32 beside those in f16 of the same seeds and rate", () => {
+  const rows = f32Lines(SMALL, { lines: F16, f32: F32.toReversed() }).slice(2);
+  const cells = rows.map((row) => row.split(" | ").map((cell) => cell.replace(/^\| | \|$/, "")));
+  assertEquals(cells.map(([name]) => name), SMALL.arms.map((arm) => `${TASK.name}, ${arm}`));
+  const mean = (line: StudyLine[]) =>
+    (line.reduce((sum, { loss }) => sum + loss, 0) / line.length).toFixed(4);
+  const own = F16.filter(({ task, arm, seed, purpose }) =>
+    task === TASK.name && arm === "GradES" && purpose === "final" && seed <= 22
+  );
+  const quality = mean(own), lower = (Number(quality) + 1).toFixed(4);
+  assertEquals(cells[1].slice(1), [
+    ...[
+      `${TASK.rates[0]}`,
+      "21, 22",
+      lower,
+      quality,
+      "8.00",
+      "2.50",
+      "1.00",
+      "1.60",
+      "1.00",
+      "1.60",
+      "2000",
+      "1000",
+    ],
+  ]);
+  assertEquals(cells[0].slice(5, 9), ["8.00", "4.00", "1.00", "1.00"]);
+  // A run at another rate, or of a seed that f16 has not, stands beside none.
+  const odd = F32.map((line) => ({ ...line, ...line.seed === 21 ? { rate: 1 } : { seed: 26 } }));
+  assertEquals(f32Lines(SMALL, { lines: F16, f32: odd }), ["Not measured yet."]);
+  // Without full training there is nothing to be as fast as.
+  const alone = f32Lines(SMALL, { lines: F16, f32: F32.filter(({ arm }) => arm !== "full") });
+  assertMatch(alone[2], / \| 8\.00 \| 2\.50 \|( {2}\|){4} 2000 \| 1000 \|$/);
+});
+
+Deno.test("runs in f32 are kept beside those in f16, reported with them, and never mixed", async () => {
+  const folder = await Deno.makeTempDir(), kept = `${folder}/runs.jsonl`, document = `${folder}/STUDY.md`;
+  try {
+    for (const [name, lines] of [["a", F16], ["b", F32]] as const) {
+      await Deno.mkdir(`${folder}/${name}`);
+      await Deno.writeTextFile(`${folder}/${name}/lines.jsonl`, lines.map(lineOf).join(""));
+    }
+    await main(["--keep", "--kept", kept, "--out", `${folder}/a`]);
+    assertEquals(await readF32(PLAN, { kept, lines: F16 }), []);
+    await main(["--keep", "--kept", f32Beside(kept), "--out", `${folder}/b`]);
+    await Deno.copyFile(new URL("STUDY.md", import.meta.url), document);
+    await main(["--report", "--kept", kept, "--document", document]);
+    const table = f32Lines(PLAN, { lines: F16, f32: F32 }).join("\n");
+    assertEquals((await Deno.readTextFile(document)).includes(`<!-- f32 -->\n\n${table}\n`), true);
+    const mixed = await assertRejects(
+      () => main(["--keep", "--kept", kept, "--out", `${folder}/b`]),
+      InputError,
+    );
+    assertMatch(mixed.message, /as none may count twice|as all must be of one precision/);
+    await Deno.copyFile(kept, f32Beside(kept));
+    await assertRejects(() => readF32(PLAN, { kept, lines: F16 }), InputError, "of one precision, here f32");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
