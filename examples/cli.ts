@@ -174,7 +174,9 @@ export async function main([first, ...rest]: readonly string[]): Promise<number>
     return 0;
   }
   if (!Object.hasOwn(COMMANDS, command ?? "") || COMMANDS[command].development && !isLocal()) {
-    console.error(helpText());
+    console.error(
+      command === undefined ? helpText() : `firn: there is no command "${command}": help lists them`,
+    );
     return 2;
   }
   const machine = thisMachine();

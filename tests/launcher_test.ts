@@ -19,12 +19,16 @@ for (const path of ["firn", ".ci/run"]) {
   });
 }
 
-Deno.test("firn shows its usage and does nothing when it does not know the command", () => {
-  for (const args of [["fine-tune"], []]) {
-    const { code, stdout, stderr, calls } = launch(args);
-    assertEquals([code, stdout, calls], [2, "", []]);
-    assertMatch(stderr, /^usage: \.\/firn COMMAND/);
-  }
+Deno.test("firn shows its usage and does nothing when it is given no command", () => {
+  const { code, stdout, stderr, calls } = launch([]);
+  assertEquals([code, stdout, calls], [2, "", []]);
+  assertMatch(stderr, /^usage: \.\/firn COMMAND/);
+});
+
+Deno.test("firn names a command that there is not in one line, and does nothing", () => {
+  const { code, stdout, stderr, calls } = launch(["fine-tune"]);
+  assertEquals([code, stdout, calls], [2, "", []]);
+  assertEquals(stderr, 'firn: there is no command "fine-tune": ./firn help lists them\n');
 });
 
 Deno.test("firn help shows the usage and succeeds", () => {

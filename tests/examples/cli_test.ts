@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import { helpText, shellLines, signalsOf } from "../../examples/cli.ts";
+import { helpText, main, shellLines, signalsOf } from "../../examples/cli.ts";
 import { COMMANDS } from "../../examples/commands.ts";
 import { type Launch, LaunchError, type LaunchPlan, planOf } from "../../examples/launch_plan.ts";
 import {
@@ -326,6 +326,17 @@ Deno.test("firn and deno.json know the commands that the command line knows", ()
     assertEquals(Deno.statSync(new URL(script, ROOT)).isFile, true);
   }
   assertStringIncludes(helpText(), "\n  finetune     fine-tune");
+});
+
+Deno.test("the command line names a command that there is not in one line", async () => {
+  const { error } = console, said: unknown[] = [];
+  console.error = (text) => said.push(text);
+  try {
+    assertEquals([await main(["fine-tune"]), await main([])], [2, 2]);
+  } finally {
+    console.error = error;
+  }
+  assertEquals(said, ['firn: there is no command "fine-tune": help lists them', helpText()]);
 });
 
 Deno.test("the command line hands a signal on, and ends as the command does", async () => {
