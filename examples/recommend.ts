@@ -25,10 +25,14 @@ export interface Verdict {
   readonly policy: string;
   /** What to give to `--steps`, as a share of the steps; as many when absent. */
   readonly steps?: number;
+  /** How many times as high as the rate of all steps `--lr` was; as high when absent. */
+  readonly rate?: number;
   /** Further flags; none when absent. */
   readonly flags?: string;
   /** A sentence of the study that says so, word for word. */
   readonly because: string;
+  /** A sentence of the study that limits it, word for word; none when absent. */
+  readonly but?: string;
 }
 
 /** Verdicts by kind of task. Of several the first one that holds counts. */
@@ -41,6 +45,7 @@ const FEWER: Verdict = {
   epochs: 3,
   policy: "none",
   steps: 0.5,
+  rate: 3,
   because: "On instructions fewer steps at a higher rate are better, so there is nothing to save.",
 };
 
@@ -54,6 +59,8 @@ export const VERDICTS: Verdicts = {
       flags: "--cache-prefix --dropout 0",
       because:
         "On banking77 the last steps count, and freezing the lower half costs less than leaving them out.",
+      but:
+        "By the clock, nothing that freezes beats training for a shorter time on any of the five finished tasks.",
     }],
   },
   lora: { causal: [FEWER], classify: [] },
@@ -88,12 +95,14 @@ export function recommendation(kind: TaskKind, verdicts: Verdicts = VERDICTS): s
       `What one has to beat is a shorter run: ${flagsOf({ policy: "none", steps: SHORTER }, kind)}`;
   }
   const several = verdict.epochs === undefined ? "" : ` in ${verdict.epochs} epochs or more`;
-  return `${flagsOf(verdict, kind)}, for ${task}${several}: ${verdict.because} (tests/bench/STUDY.md)`;
+  const rate = verdict.rate === undefined ? "" : ` and ${verdict.rate} times the --lr`;
+  const why = [verdict.because, ...verdict.but === undefined ? [] : [verdict.but]].join(" ");
+  return `${flagsOf(verdict, kind)}${rate}, for ${task}${several}: ${why} (tests/bench/STUDY.md)`;
 }
 
 /** The flags of a verdict. */
 function flagsOf(
-  { policy, steps, flags }: Omit<Verdict, "because">,
+  { policy, steps, flags }: Pick<Verdict, "policy" | "steps" | "flags">,
   { steps: planned }: Pick<TaskKind, "steps">,
 ): string {
   const length = steps === undefined ? [] : [`--steps ${Math.max(1, Math.round(steps * planned))}`];

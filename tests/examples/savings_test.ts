@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { CachedPrefix, Component, FreezePolicy } from "@firn/train";
 import { freezeSavings } from "@firn/train/report";
 import { recommendation, VERDICTS } from "../../examples/recommend.ts";
@@ -67,9 +67,19 @@ Deno.test("what is recommended is what the study says, word for word, and polici
   const study = Deno.readTextFileSync(new URL("../bench/STUDY.md", import.meta.url));
   const said = study.replace(/[*`]/g, "").replace(/\s+/g, " ");
   for (const verdict of [...Object.values(VERDICTS.full), ...Object.values(VERDICTS.lora)].flat()) {
-    assert(said.includes(verdict.because), verdict.because);
+    for (const sentence of [verdict.because, verdict.but ?? ""]) assert(said.includes(sentence), sentence);
     assertEquals(isModule(verdict.policy), false, verdict.policy);
   }
+});
+
+Deno.test("what is recommended has the rate that its steps need, and the clock where a policy won without stalls alone", () => {
+  const of = (predicts: "causal" | "classify") =>
+    recommendation({ trains: "full", predicts, steps: 120, epochs: 3 });
+  assertMatch(of("causal"), /^--policy none --steps 60 and 3 times the --lr, for full fine-tuning /);
+  assertMatch(
+    of("classify"),
+    /less than leaving them out\. By the clock, nothing that freezes beats training/,
+  );
 });
 
 Deno.test("a recommendation names its source, and says where there is none", () => {
