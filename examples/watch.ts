@@ -9,6 +9,7 @@
  */
 
 import { InputError } from "@firn/train";
+import { hostFileSystem } from "@firn/train/data";
 import { watchHandler } from "@firn/train/report";
 import { readFlags, runMain, UsageError } from "./flags.ts";
 import { helpOf } from "./help.ts";
@@ -74,8 +75,9 @@ export async function main(args: readonly string[]): Promise<void> {
   if (!place || place.startsWith("-")) throw new UsageError("name the output folder of a run");
   const { values: { port }, help } = readFlags(rest, FLAGS);
   if (help) return print(helpOf(USAGE, FLAGS, help));
-  const { url, server } = serveWatch(await logOf(place), { port });
+  const log = await logOf(place), { url, server } = serveWatch(log, { port });
   print(`watching    ${place} at ${url}`);
+  if (await hostFileSystem().stat(log) === null) print(`waiting     for a run: there is no ${log} yet`);
   const stop = (): void => {
     printError("watch: ends");
     void server.shutdown();

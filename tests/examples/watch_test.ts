@@ -6,6 +6,7 @@
 
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InputError } from "@firn/train";
+import { logOf } from "../../examples/run_places.ts";
 import { serveWatch } from "../../examples/watch.ts";
 import { watchedRun } from "../../examples/watched.ts";
 import { inFolder } from "../data/files.ts";
@@ -34,6 +35,21 @@ Deno.test("serveWatch listens on this machine only, at the port that it is given
   assertEquals([server.addr.hostname, url], ["127.0.0.1", `http://127.0.0.1:${server.addr.port}/`]);
   assertStringIncludes(await (await fetch(url)).text(), "The run has not begun");
   await server.shutdown();
+});
+
+Deno.test("a page that is asked for before its run has a folder shows the run once there is one", async () => {
+  await inFolder(async (folder) => {
+    const out = `${folder}/later`, { url, server } = serveWatch(await logOf(out), { port: 0 });
+    try {
+      assertStringIncludes(await (await fetch(url)).text(), "The run has not begun");
+      await Deno.mkdir(out);
+      await Deno.writeTextFile(`${out}/metrics.jsonl`, textOf([startLine(), ...stepLines(1, 3)]));
+      assertStringIncludes(await (await fetch(url)).text(), "3 of 40");
+    } finally {
+      await server.shutdown();
+    }
+    assertEquals(await logOf(`${folder}/other.jsonl`), `${folder}/other.jsonl`);
+  });
 });
 
 const REFUSED: readonly (readonly [args: readonly string[], code: number, message: string])[] = [
