@@ -83,8 +83,8 @@ function unitOf(
 ): { readonly unit: string; readonly scale: number; readonly format: string } {
   if (axis !== "seconds") return { unit: axis, scale: 1, format: axis === "tokens" ? "~s" : "d" };
   const most = runs.reduce((most, { axes }) => Math.max(most, axes.seconds?.at(-1) ?? 0), 0);
-  if (most < 120) return { unit: "seconds", scale: 1, format: "~g" };
+  if (most < 120) return { unit: "seconds", scale: 1, format: "~r" };
   return most < 7200
-    ? { unit: "minutes", scale: 60, format: "~g" }
-    : { unit: "hours", scale: 3600, format: "~g" };
+    ? { unit: "minutes", scale: 60, format: "~r" }
+    : { unit: "hours", scale: 3600, format: "~r" };
 }

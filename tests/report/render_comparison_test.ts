@@ -55,6 +55,16 @@ Deno.test("renderComparison draws loss by step, time and tokens, and freezing, a
   assertEquals(isComparison(page), true);
 });
 
+Deno.test("renderComparison writes ten seconds, minutes and hours as 10, not as a power", async () => {
+  for (const stepMs of [1030, 61_800, 3_708_000]) {
+    const lines = [startLine(), PARTS, ...stepLines(1, 10, { stepMs })];
+    const page = await renderComparison([{ name: "one", lines }]);
+    const plot = page.slice(page.indexOf("<h2>Loss by time</h2>"));
+    assertMatch(plot.slice(0, plot.indexOf("</svg>")), />10<\/text>/);
+    assertEquals(/>\d+e\+\d/.test(page), false);
+  }
+});
+
 Deno.test("renderComparison has the results of each run, the best in bold, and says what is under way", async () => {
   const end: Line = { kind: "end", perplexity: 5 };
   const page = await renderComparison([
