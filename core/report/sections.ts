@@ -77,18 +77,22 @@ export async function runSections(run: RunReport): Promise<Section[]> {
   ];
 }
 
+/** Letters from which on a value is a sentence, which gets a row of its own: in a narrow column its flags would break. */
+const SENTENCE = 60;
+
 function summary({ summary, perplexity }: RunReport): Html {
   const figures = summary.map(([label, value]) => [label, value]);
   if (perplexity) figures.push(["Perplexity", `${short(perplexity.before)} → ${short(perplexity.after)}`]);
   return html`<dl>${
-    figures.map(([label, value]) =>
-      html`
-        <div>
+    figures.map(([label, value]) => {
+      const sort = String(value).length < SENTENCE ? "figure" : "sentence";
+      return html`
+        <div class="${sort}">
           <dt>${label}</dt>
           <dd>${value}</dd>
         </div>
-      `
-    )
+      `;
+    })
   }</dl>`;
 }
 

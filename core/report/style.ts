@@ -36,6 +36,8 @@ section { margin-top: 3rem; }
 dl { display: flex; flex-wrap: wrap; margin: 0; overflow: hidden; background: var(--card);
   border: 1px solid var(--grid); border-radius: 10px; }
 dl div { flex: 1 1 10rem; padding: .8rem 1rem; box-shadow: 0 0 0 .5px var(--grid); }
+dl .sentence { flex-basis: 100%; }
+dl .sentence dd { font-size: 1rem; }
 dt { font-size: .8rem; color: var(--soft); }
 dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 figure { margin: 0; }

@@ -107,6 +107,14 @@ Deno.test("renderReport draws loss, freezing and cost, with every component in i
   assert(["--heat0", "--heat9"].every((colour) => freezing.includes(`var(${colour})`)));
 });
 
+Deno.test("renderReport gives a sentence of its summary a row of its own, where no flag breaks", async () => {
+  const said = "no policy yet. What one has to beat is a shorter run: --policy none --steps 5";
+  const page = await renderReport({ ...demo(), summary: [["Frozen", "3 of 4"], ["Recommended", said]] });
+  const [short, long] = [...page.matchAll(/<div([^>]*)>\s*<dt>/g)].map(([, attributes]) => attributes);
+  assertEquals([short, long], [' class="figure"', ' class="sentence"']);
+  assertStringIncludes(page, "dl .sentence { flex-basis: 100%; }");
+});
+
 Deno.test("renderReport says what each freeze saved and what all of them did", async () => {
   const page = await renderReport(demo());
   const table = page.slice(page.indexOf(`class="events"`));
