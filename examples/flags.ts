@@ -19,6 +19,8 @@ export interface Flag<T> {
   readonly fallback: T;
   /** Reads the value; throws an InputError that says what was expected. */
   readonly read: (text: string) => T;
+  /** The words that it takes, where it takes no others. */
+  readonly words?: readonly string[];
   /** Whether it may be given several times; it then reads a list of one, and these lists are joined. */
   readonly many?: boolean;
   /** The topic of the help that it stands in. */
@@ -127,6 +129,7 @@ export function oneOf<const T extends string, N extends T | null = T>(
     placeholder: words.join("|"),
     about,
     fallback,
+    words,
     read: (value) => {
       const found = words.find((word) => word === value);
       if (found === undefined) throw new InputError(`one of ${words.join(", ")}`);
@@ -236,7 +239,9 @@ function readValue(name: string, flag: Flag<unknown>, value: unknown): unknown {
     return flag.read(String(value));
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    throw new UsageError(`--${name} must be ${error.message}: got "${value}"`);
+    throw new UsageError(
+      `--${name} must be ${error.message}: got "${value}"${meant(String(value), flag.words ?? [])}`,
+    );
   }
 }
 
@@ -286,6 +291,12 @@ function checkNames(
 /** The name that a misspelled one may stand for. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   return known.find((other) => distance(name, other) <= Math.min(2, name.length / 2));
+}
+
+/** The question whether a misspelled value stands for one of some words, behind what was got; nothing where none is near. */
+export function meant(value: string, words: readonly string[]): string {
+  const near = words.find((word) => word.toLowerCase() === value.toLowerCase()) ?? nearest(value, words);
+  return near === undefined ? "" : `; did you mean ${near}?`;
 }
 
 /** Letters to insert, drop, replace or swap with their neighbour to make one word of another. */

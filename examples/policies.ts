@@ -25,7 +25,7 @@ import {
   spectralStop,
   topFreeze,
 } from "@firn/train/policies";
-import { type Flag, text, UsageError, whole } from "./flags.ts";
+import { type Flag, meant, text, UsageError, whole } from "./flags.ts";
 import { failed, ownPolicy } from "./own_policy.ts";
 
 /** Those that need no number which depends on the model. */
@@ -144,7 +144,10 @@ export function checkPolicyName(name: string): void {
     );
   }
   if (!/\.m?[jt]s$/.test(name)) {
-    throw new UsageError(`--policy must be one of ${POLICY_NAMES}, or a module: got "${name.slice(0, 200)}"`);
+    throw new UsageError(
+      `--policy must be one of ${POLICY_NAMES}, or a module: got "${name.slice(0, 200)}"` +
+        meant(name.slice(0, 200), POLICY_NAMES.split(", ")),
+    );
   }
 }
 

@@ -198,7 +198,7 @@ const REFUSALS: readonly Refusal[] = [
     code: 2,
     args: ["--policy", "grades"],
     message: usage(
-      '--policy must be one of gradES, snr, prefix, costAware, auto, bottomFreeze, topFreeze, gradientProbe, adaGradSelect, diminishingReturns, spectralStop, earlyStopping, none, or a module: got "grades"',
+      '--policy must be one of gradES, snr, prefix, costAware, auto, bottomFreeze, topFreeze, gradientProbe, adaGradSelect, diminishingReturns, spectralStop, earlyStopping, none, or a module: got "grades"; did you mean gradES?',
     ),
   },
   {

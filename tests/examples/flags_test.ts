@@ -82,6 +82,16 @@ Deno.test("readFlags leaves a number that is absent null where it has no default
   assertEquals(readFlags(["--steps", "6", "--rate", "0.5"], table).values, { steps: 6, rate: 0.5 });
 });
 
+Deno.test("readFlags asks whether a misspelled word stands for one that a flag takes", () => {
+  const table = { model: oneOf(["mlp", "mixer", "convnet"], "what is trained", "mlp") };
+  const refused = (value: string) =>
+    assertThrows(() => readFlags(["--model", value], table), UsageError).message;
+  const rule = "--model must be one of mlp, mixer, convnet: got ";
+  assertEquals(refused("convnte"), `${rule}"convnte"; did you mean convnet?`);
+  assertEquals(refused("MIXER"), `${rule}"MIXER"; did you mean mixer?`);
+  assertEquals(refused("transformer"), `${rule}"transformer"`);
+});
+
 Deno.test("readFlags sees --help and -h", () => {
   assertEquals([["--help"], ["-h"], ["--steps", "6", "--help"]].map((args) => readFlags(args, TABLE).help), [
     true,
@@ -153,7 +163,7 @@ const REFUSED: readonly (readonly [args: readonly string[], message: string])[] 
   [["--lr", "Infinity"], '--lr must be a number above 0: got "Infinity"'],
   [["--alpha", "1.01"], '--alpha must be a number from 0 to 1: got "1.01"'],
   [["--alpha=-0.1"], '--alpha must be a number from 0 to 1: got "-0.1"'],
-  [["--metric", "GradNorm"], '--metric must be one of gradNorm, gradDelta: got "GradNorm"'],
+  [["--metric", "GradNorm"], '--metric must be one of gradNorm, gradDelta: got "GradNorm"; did you mean gradNorm?'],
 ];
 
 for (const [args, message] of REFUSED) {
