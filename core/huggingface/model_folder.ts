@@ -25,7 +25,7 @@ export async function checkModelFolder(
   const rule = `Cannot load "${folder}" as a model is a folder of Hugging Face on this machine`;
   const info = await fileSystem.stat(folder);
   if (info === null) {
-    const mend = /^[\w.-]+\/[\w.-]+$/.test(folder)
+    const mend = /^\w[\w.-]*\/\w[\w.-]*$/.test(folder)
       ? `bring it here with await downloadModel("${folder}"), or check the path`
       : "check the path";
     throw new NotFoundError(`${rule}: there is none; ${mend}`);

@@ -36,6 +36,12 @@ function model(tied: boolean): Promise<Model> {
   return newModel(gpu, { source: llamaSource({ layers: 1, tied }), seed: 5 });
 }
 
+Deno.test("loadModel tells how to bring a name of the hub here, and to check any other path", async () => {
+  for (const [folder, mend] of [["org/no-model", "bring it here with "], ["./no-model", "check the path"]]) {
+    await assertRejects(() => loadModel(gpu, folder), NotFoundError, `there is none; ${mend}`);
+  }
+});
+
 /** Runs a body with the path of a folder that does not exist yet, and deletes it afterwards. */
 async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const parent = await Deno.makeTempDir();
