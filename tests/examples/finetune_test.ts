@@ -266,8 +266,8 @@ const REFUSALS: readonly Refusal[] = [
     when: "a row has no text",
     args: ["--data", "@/rows.jsonl"],
     message:
-      'Cannot use line 2 of "@/rows.jsonl" as there must be text in "text": it is missing; mend the line, or allow bad rows ' +
-      "to be skipped",
+      'Cannot use line 2 of "@/rows.jsonl" as there must be text in "text": it is missing; mend the line, or leave bad rows ' +
+      "out: skipBadRows, or --skip-bad-rows N",
   },
   {
     when: "the text is too short to hold some out",

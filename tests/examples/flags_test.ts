@@ -163,7 +163,10 @@ const REFUSED: readonly (readonly [args: readonly string[], message: string])[] 
   [["--lr", "Infinity"], '--lr must be a number above 0: got "Infinity"'],
   [["--alpha", "1.01"], '--alpha must be a number from 0 to 1: got "1.01"'],
   [["--alpha=-0.1"], '--alpha must be a number from 0 to 1: got "-0.1"'],
-  [["--metric", "GradNorm"], '--metric must be one of gradNorm, gradDelta: got "GradNorm"; did you mean gradNorm?'],
+  [
+    ["--metric", "GradNorm"],
+    '--metric must be one of gradNorm, gradDelta: got "GradNorm"; did you mean gradNorm?',
+  ],
 ];
 
 for (const [args, message] of REFUSED) {

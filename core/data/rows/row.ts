@@ -31,7 +31,9 @@ export class RowError extends DataError {
   /** Names the place and the rule. */
   constructor(place: RowPlace, rule: string, options?: ErrorOptions) {
     const { file, unit, line } = place;
-    const mend = rule.includes("; ") ? "" : `; mend the ${unit}, or allow bad rows to be skipped`;
+    const mend = rule.includes("; ")
+      ? ""
+      : `; mend the ${unit}, or leave bad rows out: skipBadRows, or --skip-bad-rows N`;
     super(`Cannot use ${unit} ${line} of "${file}" as ${rule}${mend}`, options);
     this.place = place;
     this.rule = rule;
