@@ -1,7 +1,11 @@
 /** Numbers before and after, as a person reads them. */
 
 import { assertEquals } from "@std/assert";
-import { bytesText, change } from "@firn/train/report";
+import { bytesText, change, percent } from "@firn/train/report";
+
+Deno.test("percent says -100 % only of what is nothing afterwards", () => {
+  assertEquals([percent(655.06, 1.19), percent(1e9, 1), percent(5, 0)], ["-99.8 %", "-99.9 %", "-100 %"]);
+});
 
 Deno.test("change says a percentage where that means something, else the difference", () => {
   for (
