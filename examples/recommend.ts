@@ -59,8 +59,7 @@ export const VERDICTS: Verdicts = {
       flags: "--cache-prefix --dropout 0",
       because:
         "On banking77 the last steps count, and freezing the lower half costs less than leaving them out.",
-      but:
-        "By the clock, nothing that freezes beats training for a shorter time on any of the five finished tasks.",
+      but: "By the clock, nothing that freezes beats training for a shorter time on any of the eight tasks.",
     }],
   },
   lora: { causal: [FEWER], classify: [] },

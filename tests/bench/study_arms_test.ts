@@ -100,3 +100,19 @@ Deno.test("runs that share a training are the runs that they are alone, to the b
     ) => [loss, steps, flops, peakBytes, curve.at(-1)![3]]);
   assertEquals(told(together), told(alone));
 });
+
+Deno.test("full training takes the same memory whether early stopping copies its best weights beside it, or not", async () => {
+  await using gpu = await openTestGpu();
+  const lab = labOf(gpu), sources = tinySources(gpu);
+  for (const task of TINY.tasks.slice(0, 2)) {
+    const subject = await openSubject(gpu, await sources(task));
+    const run = { task, arm: "full", rate: task.rates[0], seed: 1, purpose: "tune" } as const;
+    const bytes: number[] = [];
+    for (const arms of [["full"], ["full"], ["early stopping", "full"]] as const) {
+      const lines = await trainCourse(lab, { run, arms, tau: null, subject });
+      bytes.push(lines.find(({ arm }) => arm === "full")!.peakBytes);
+    }
+    // The device makes something once, in the first of them.
+    assertEquals(bytes[2], bytes[1], task.name);
+  }
+});

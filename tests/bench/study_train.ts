@@ -15,6 +15,7 @@ import {
   type TrainingState,
 } from "@firn/train";
 import { earlyStopping } from "@firn/train/policies";
+import { isConstant } from "../../core/runtime/residents.ts";
 import { snapshot } from "../../core/train/state/snapshot.ts";
 import type { Compiled, PowerMeter } from "./study_clocks.ts";
 import { kindOf, type StudyBatch, trainBatches } from "./study_data.ts";
@@ -251,7 +252,7 @@ async function lineOf(
   const after = await subject.perplexity(weights), pays = arm === "early stopping";
   const seconds = secondsOf(meter, pays);
   const earlier = points.filter(({ step }) => step < state.step);
-  const copies = pays || progress.best === undefined ? 0 : bytesOfTree(progress.best.params);
+  const copies = pays || progress.best === undefined ? 0 : bytesCopied(progress.best.params);
   return {
     task: run.task.name,
     arm,
@@ -288,7 +289,10 @@ async function lineOf(
   };
 }
 
-/** Bytes of the tensors of a tree, which are f32. */
-function bytesOfTree(tree: object): number {
-  return [...flatten(tree).values()].reduce((n, { shape }) => n + 4 * sizeOf(shape), 0);
+/** Bytes of what a copy of weights has of its own, which is f32: it shares constants, such as the base of an adapter. */
+function bytesCopied(copy: object): number {
+  return [...flatten(copy).values()].reduce(
+    (n, tensor) => isConstant(tensor) ? n : n + 4 * sizeOf(tensor.shape),
+    0,
+  );
 }
