@@ -78,7 +78,7 @@ Deno.test("what is recommended has the rate that its steps need, and the clock w
   assertMatch(of("causal"), /^--policy none --steps 60 and 3 times the --lr, for full fine-tuning /);
   assertMatch(
     of("classify"),
-    /less than leaving them out\. By the clock, nothing that freezes beats training/,
+    /freezing the lower half loses less\. By the clock, nothing that freezes beats training/,
   );
 });
 
