@@ -14,8 +14,16 @@ import { undisturbedSeconds } from "./study_times.ts";
 /** What became of a claim. */
 export interface Claim {
   readonly claim: string;
-  /** Confirmed where each task supports it, “so far” where some have no final runs yet. One that does not is enough against it. */
-  readonly verdict: "confirmed" | "confirmed so far" | "not confirmed" | "not measured yet";
+  /**
+   * Confirmed where each task supports it, “so far” where some have no final runs yet. One that does not is enough against it.
+   * Not testable here is what needs a model that was not at hand, whatever another one gave.
+   */
+  readonly verdict:
+    | "confirmed"
+    | "confirmed so far"
+    | "not confirmed"
+    | "not measured yet"
+    | "not testable here";
   readonly measured: string;
 }
 
@@ -69,7 +77,8 @@ function judged(
     : known.length < values.length
     ? "confirmed so far"
     : "confirmed";
-  return { claim, verdict, measured: text(known) };
+  const support = `supported by ${known.filter(holds).length} of ${counted(known.length, "task")}`;
+  return { claim, verdict, measured: `${text(known)}; ${support}` };
 }
 
 /** What GradES costs before it freezes anything: seconds up to the same step, over those of full training, less one. */
@@ -95,8 +104,7 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
   const adapters = tasks.filter(({ rank }) => rank !== null).map(({ name }) => name);
   const speed = (names: readonly string[]) =>
     names.map((name) => timesAsFast(found(name, "full"), found(name, "GradES")));
-  const times = (values: readonly number[]): string =>
-    `${range(values)} times, on ${counted(values.length, "task")}`;
+  const times = (values: readonly number[]): string => `${range(values)} times`;
   const kept = tasks.map(({ name }) => keeps(found(name, "GradES")));
   const against = (arm: Arm) => tasks.map(({ name }) => timesAsFast(found(name, arm), found(name, "GradES")));
   const flops = whole.map((name) => {
@@ -108,6 +116,11 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
   const headline = adapters.map((name) =>
     timesAsFast(found(name.replace("-lora", "-full"), "full"), found(name, "GradES"))
   );
+  const vision = judged("vision-language models are 1.17 to 1.79 times as fast", {
+    values: speed(["digits-smolvlm"]),
+    holds: (value) => value >= 1.17,
+    text: (values) => `${times(values)}, with a small SmolVLM from nothing`,
+  });
   return [
     judged("full fine-tuning with GradES is 1.32 to 1.64 times as fast, like for like", {
       values: speed(whole),
@@ -128,11 +141,9 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
       values: kept,
       holds: (value) => value >= -MARGIN,
       text: (values) =>
-        `the interval beside full training ends above -${100 * MARGIN} % on ${
-          values.filter((value) => value >= -MARGIN).length
-        } of ${counted(values.length, "task")}, the least at ${
+        `the lowest interval beside full training begins at ${
           (100 * Math.min(...values)).toFixed(2)
-        } % (points of accuracy, or shares of the loss)`,
+        } % (points of accuracy, or shares of the loss), and -${100 * MARGIN} % is kept`,
     }),
     judged("FLOPs of full fine-tuning fall to 0.55, the share of the grace period", {
       values: flops,
@@ -147,20 +158,14 @@ export function claimsOf({ tasks }: Pick<StudyPlan, "tasks">, summaries: readonl
     judged("it is worth more than to stop at the end of the grace period, which costs less", {
       values: tasks.map(({ name }) => leastGain(found(name, "GradES"), found(name, "stop at alpha T"))),
       holds: (value) => value > 0,
-      text: (values) =>
-        `better on ${values.filter((value) => value > 0).length} of ${
-          counted(values.length, "task")
-        }, with an interval above zero`,
+      text: () => "better where the interval is above zero",
     }),
     judged("measuring costs about 3 % of the time", {
       values: tasks.map(({ name }) => overhead(found, name)),
       holds: (value) => value <= 0.03,
       text: (values) => `${range(values.map((value) => 100 * value), 1)} % up to two fifths of the steps`,
     }),
-    judged("vision-language models are 1.17 to 1.79 times as fast", {
-      values: speed(["digits-smolvlm"]),
-      holds: (value) => value >= 1.17,
-      text: (values) => `${times(values)}, with a small SmolVLM from nothing`,
-    }),
+    // The claim is about models that were trained before: what a small one from nothing gives is no evidence against it.
+    vision.measured === "" ? vision : { ...vision, verdict: "not testable here" },
   ];
 }

@@ -72,7 +72,11 @@ export function progressLines(plan: StudyPlan, lines: readonly StudyLine[]): str
   const counts = `${given} of ${
     tuningRuns(plan).length
   } tuning runs${beyond} and ${used} of ${all} final runs are finished.`;
-  if (used >= all) return [counts];
+  // Where each arm has a final run somewhere, none is shown by its tuning run.
+  const isBare = plan.tasks.some(({ name }) =>
+    plan.arms.some((arm) => !final.some((line) => line.task === name && line.arm === arm))
+  );
+  if (used >= all || !isBare) return [counts];
   return [
     `${counts} What has no final run yet is shown by its tuning run, without differences: it says how long runs take, ` +
     "and nothing about quality.",
