@@ -195,7 +195,11 @@ export function withTuned(plan: StudyPlan, runs: RunsOf | null): StudyPlan {
   return tuned;
 }
 
-async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
+/** Makes runs of a plan, in a folder that may have others, of the seeds of its part. */
+async function runStudy(
+  flags: Flags,
+  { plan, finalSeeds }: { readonly plan: StudyPlan } & Pick<StudyPlan, "finalSeeds">,
+): Promise<void> {
   const { device, kept } = flags, out = flags.out ?? OUT, behind = flags["from-kept"];
   await using gpu = await openGpu({
     gpu: flags.gpu,
@@ -218,7 +222,7 @@ async function runStudy(flags: Flags, plan: StudyPlan): Promise<void> {
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
   checkAlike(file.lines, {
     folder: behind ? `${kept},${out}` : out,
-    plan,
+    plan: { ...plan, finalSeeds },
     primary: primary().name,
     precision: flags.precision,
     adapter,
@@ -287,7 +291,7 @@ export async function main(args: readonly string[]): Promise<void> {
     );
   }
   if (flags.device !== null) await startOnOwnGpu(import.meta.url, args, { ranked: false });
-  await runStudy(flags, plan);
+  await runStudy(flags, { plan, finalSeeds: part.finalSeeds });
 }
 
 /** Keeps tiny runs, which are no result, out of what the repository has of the study. */

@@ -5,14 +5,16 @@
  */
 
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { InputError } from "@firn/train";
+import { InputError, openGpu } from "@firn/train";
 import { UsageError } from "../../examples/flags.ts";
+import { machineOf } from "./machine.ts";
 import { main, withSeeds, withTuned } from "./study.ts";
 import { f32Beside, f32Lines, readF32 } from "./study_f32.ts";
 import { lineOf, type StudyLine } from "./study_lines.ts";
 import { madeUp } from "./study_made_up.ts";
 import { finalRuns, PLAN, type StudyPlan, tuningRuns } from "./study_plan.ts";
 import { nextCourse } from "./study_run.ts";
+import { TINY } from "./study_tiny.ts";
 
 const SMALL: StudyPlan = { ...PLAN, tasks: PLAN.tasks.slice(2, 4), arms: ["full", "GradES", "bottom 50 %"] };
 const [TASK] = SMALL.tasks;
@@ -140,6 +142,25 @@ Deno.test("runs in f32 are kept beside those in f16, reported with them, and nev
     assertMatch(mixed.message, /as none may count twice|as all must be of one precision/);
     await Deno.copyFile(kept, f32Beside(kept));
     await assertRejects(() => readF32(PLAN, { kept, lines: F16 }), InputError, "of one precision, here f32");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a run with --seeds goes on in a folder that has runs of other seeds of its plan, and of no others", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const { adapter } = await (async () => {
+      await using gpu = await openGpu({ gpu: "deno", tune: false });
+      return machineOf(gpu);
+    })();
+    const line = { ...F32[0], task: TINY.tasks[0].name, versions: { adapter } };
+    const goesOn = async (seed: number): Promise<void> => {
+      await Deno.writeTextFile(`${folder}/lines.jsonl`, lineOf({ ...line, seed }));
+      await main(["--tiny", "--gpu", "deno", "--out", folder, "--seeds", "1", "--seconds", "1e-9"]);
+    };
+    await goesOn(2);
+    await assertRejects(() => goesOn(3), InputError, "its seeds must be of 100, 1, 2: one is of 3");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
