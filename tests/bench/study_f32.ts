@@ -87,22 +87,37 @@ function timesText({ own, full }: Side, clock: (runs: readonly StudyLine[]) => n
   return beside.length < own.length ? "" : (clock(beside) / clock(own)).toFixed(2);
 }
 
+/** Names the runs in f32 that stand in no row. */
+function leftOutLines(f32: readonly StudyLine[], shown: ReadonlySet<StudyLine>): string[] {
+  const names = f32.filter((line) => !shown.has(line)).map(({ task, arm, rate, seed, purpose }) =>
+    `${task}, ${arm}, ${purpose === "tune" ? "tuning" : "seed"} ${seed}, rate ${rate}`
+  );
+  return names.length === 0
+    ? []
+    : ["", `In f32 alone, without a final run in f16 of the same seed and rate: ${names.join("; ")}.`];
+}
+
 /**
  * The table of runs in f32.
  *
  * @param plan The plan
  * @param runs `lines`: runs in mixed precision; `f32`: those in f32
- * @returns Lines of Markdown
+ * @returns Lines of Markdown; below the table the runs in f32 that none in mixed precision stands beside
  */
 export function f32Lines(
   plan: StudyPlan,
   runs: { readonly lines: readonly StudyLine[]; readonly f32: readonly StudyLine[] },
 ): string[] {
-  const rows = plan.tasks.flatMap(({ name: task }) => {
+  const shown = new Set<StudyLine>();
+  // Those of the plan first, in its order.
+  const tasks = new Set([...plan.tasks.map(({ name }) => name), ...runs.f32.map(({ task }) => task)]);
+  const arms = new Set<string>([...plan.arms, ...runs.f32.map(({ arm }) => arm)]);
+  const rows = [...tasks].flatMap((task) => {
     const fulls = pairsOf(runs, { task, arm: "full" });
-    return plan.arms.flatMap((arm) => {
+    return [...arms].flatMap((arm) => {
       const pairs = pairsOf(runs, { task, arm });
       if (pairs.length === 0) return [];
+      for (const [own] of pairs) shown.add(own);
       const sides = [0, 1].map((at): Side => ({
         own: pairs.map((pair) => pair[at]),
         full: fulls.map((pair) => pair[at]),
@@ -120,5 +135,6 @@ export function f32Lines(
       ]];
     });
   });
-  return rows.length === 0 ? ["Not measured yet."] : markdownTable(HEAD, rows);
+  const table = rows.length === 0 ? ["Not measured yet."] : markdownTable(HEAD, rows);
+  return [...table, ...leftOutLines(runs.f32, shown)];
 }

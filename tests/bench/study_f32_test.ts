@@ -113,9 +113,23 @@ Deno.test("the table has runs in f32 beside those in f16 of the same seeds and r
     ],
   ]);
   assertEquals(cells[0].slice(5, 9), ["8.00", "4.00", "1.00", "1.00"]);
-  // A run at another rate, or of a seed that f16 has not, stands beside none.
-  const odd = F32.map((line) => ({ ...line, ...line.seed === 21 ? { rate: 1 } : { seed: 26 } }));
-  assertEquals(f32Lines(SMALL, { lines: F16, f32: odd }), ["Not measured yet."]);
+  // A run at another rate, or of a seed that f16 has not, stands beside none, and is named.
+  const odd = F32.filter(({ arm }) => arm === "full")
+    .map((line) => ({ ...line, ...line.seed === 21 ? { rate: 1 } : { seed: 26 } }));
+  const alike = F32.filter(({ arm }) => arm !== "full"), left = `${TASK.name}, full, seed `;
+  const said = "In f32 alone, without a final run in f16 of the same seed and rate: " +
+    `${left}21, rate 1; ${left}26, rate ${TASK.rates[1]}.`;
+  assertEquals(f32Lines(SMALL, { lines: F16, f32: odd }), ["Not measured yet.", "", said]);
+  assertEquals(f32Lines(SMALL, { lines: F16, f32: [...alike, ...odd] }), [
+    ...f32Lines(SMALL, { lines: F16, f32: alike }),
+    "",
+    said,
+  ]);
+  // So does an arm of the breadth, and a task that the plan has not.
+  const further = (line: StudyLine): StudyLine => ({ ...line, task: "vit", arm: "costAware" });
+  const pair = [F32[0], { ...F32[0], precision: "f16" }].map(further);
+  const more = f32Lines(SMALL, { lines: pair.slice(1), f32: pair.slice(0, 1) });
+  assertMatch(more[2], /^\| vit, costAware \|/);
   // Without full training there is nothing to be as fast as.
   const alone = f32Lines(SMALL, { lines: F16, f32: F32.filter(({ arm }) => arm !== "full") });
   assertMatch(alone[2], / \| 8\.00 \| 2\.50 \|( {2}\|){4} 2000 \| 1000 \|$/);
