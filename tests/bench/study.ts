@@ -92,7 +92,7 @@ const FLAGS = {
     "tells how long the runs that are left will take, by those in --out or else in --kept, and ends",
   ),
   report: toggle(
-    "writes what the runs in --out or else in --kept, and those in f32 beside --kept, show into --document, with the plot, and ends",
+    "writes what the runs in --out or else in --kept, which must be in f16, and those in f32 beside --kept show into --document, with the plot, and ends",
   ),
   document: text("FILE", "what --report writes into", DOCUMENT),
   prepare: text("DIR", "writes --data from instruction1100 and banking77 in this folder, and ends", null),
@@ -323,12 +323,16 @@ async function runsOf({ out, kept, ...flags }: Flags): Promise<StudyRuns> {
   return flags["from-kept"] ? joinKept(await readKept(kept), own) : own;
 }
 
-/** Refuses runs that cannot stand in one table, from any GPU and of any precision. */
+/** Refuses runs that cannot stand in one table, from any GPU, and of any precision where none is said. */
 function checkTogether(
   plan: StudyPlan,
-  { folder, lines }: { readonly folder: string; readonly lines: readonly StudyLine[] },
+  { folder, lines, precision = null }: {
+    readonly folder: string;
+    readonly lines: readonly StudyLine[];
+    readonly precision?: Precision | null;
+  },
 ): void {
-  checkAlike(lines, { folder, plan, primary: primary().name, precision: null, adapter: null });
+  checkAlike(lines, { folder, plan, primary: primary().name, precision, adapter: null });
 }
 
 /** Adds runs to those that the repository keeps. */
@@ -343,7 +347,8 @@ async function keep(plan: StudyPlan, { out, kept }: Flags): Promise<void> {
 /** Writes what the runs show. */
 async function report(plan: StudyPlan, flags: Flags): Promise<void> {
   const { out, kept, document } = flags, { lines, cache } = await runsOf(flags);
-  checkTogether(plan, { folder: out ?? kept, lines });
+  // The document has a part of its own for f32.
+  checkTogether(plan, { folder: out ?? kept, lines, precision: flags.tiny ? null : "f16" });
   const f32 = await readF32(plan, { kept, lines });
   await writeReport(plan, { lines, cache, f32, document });
   print(`${"written".padEnd(11)} ${document}: ${lines.length} runs, and ${f32.length} in f32`);

@@ -149,6 +149,11 @@ Deno.test("runs in f32 are kept beside those in f16, reported with them, and nev
     await main(["--report", "--kept", kept, "--document", document]);
     const table = f32Lines(PLAN, { lines: F16, f32: F32 }).join("\n");
     assertEquals((await Deno.readTextFile(document)).includes(`<!-- f32 -->\n\n${table}\n`), true);
+    await assertRejects(
+      () => main(["--report", "--kept", f32Beside(kept), "--document", document]),
+      InputError,
+      'runs_f32.jsonl" as all must be of one precision, here f16: one is of f32',
+    );
     const mixed = await assertRejects(
       () => main(["--keep", "--kept", kept, "--out", `${folder}/b`]),
       InputError,
