@@ -27,7 +27,7 @@ import { print, printError } from "../../examples/print.ts";
 import { machineOf } from "./machine.ts";
 import { measureCache } from "./study_cache.ts";
 import { compileClock, openPowerMeter } from "./study_clocks.ts";
-import { keptText, type StudyRuns } from "./study_columns.ts";
+import { keptText } from "./study_columns.ts";
 import { readData } from "./study_data.ts";
 import { f32Beside, readF32 } from "./study_f32.ts";
 import { startOnOwnGpu } from "./own_gpu.ts";
@@ -65,7 +65,7 @@ const FLAGS = {
   seeds: text<string | null>("N,N", "seeds of final runs; all of the part when absent", null),
   tuned: text<string | null>(
     "FILE",
-    "kept runs, of any precision, whose rates and tau are taken: final runs alone are made",
+    "kept runs, of any precision, whose rates and tau are taken: final runs alone are made; in f32 the file beside --kept is read in its place",
     null,
   ),
   device: text<string | null>(
@@ -200,7 +200,7 @@ async function runStudy(
   flags: Flags,
   { plan, finalSeeds }: { readonly plan: StudyPlan } & Pick<StudyPlan, "finalSeeds">,
 ): Promise<void> {
-  const { device, kept } = flags, out = flags.out ?? OUT, behind = flags["from-kept"];
+  const { device } = flags, out = flags.out ?? OUT;
   await using gpu = await openGpu({
     gpu: flags.gpu,
     tuneCache: `${out}/tune.json`,
@@ -218,10 +218,11 @@ async function runStudy(
   };
   const sources = flags.tiny ? tinySources(gpu) : sourcesIn(gpu, flags.data);
   const subjectOf = subjectsOf(gpu, sources);
-  const file = behind ? await openBehind(out, await readKept(kept)) : await openLines(out);
+  const kept = flags["from-kept"] ? await keptOf(flags) : null;
+  const file = kept === null ? await openLines(out) : await openBehind(out, kept);
   print(`${adapter}, ${flags.precision}, ${file.lines.length} runs are there`);
   checkAlike(file.lines, {
-    folder: behind ? `${kept},${out}` : out,
+    folder: kept === null ? out : `${kept.folder},${out}`,
     plan: { ...plan, finalSeeds },
     primary: primary().name,
     precision: flags.precision,
@@ -280,7 +281,12 @@ export async function main(args: readonly string[]): Promise<void> {
   const chosen = withSeeds(withArms(withTasks(part, flags.tasks), flags.arms), flags.seeds);
   const plan = withTuned(chosen, tuned);
   if (flags.estimate) {
-    for (const line of estimateLines(plan, (await runsOf(flags)).lines)) print(line);
+    const { folder, lines } = await runsOf(flags), { finalSeeds } = part;
+    // Runs of another precision, such as those that are tuned, are none of these.
+    if (tuned !== null) {
+      checkTogether({ ...plan, finalSeeds }, { folder, lines, precision: flags.precision });
+    }
+    for (const line of estimateLines(plan, lines)) print(line);
     return;
   }
   const names = flags.tiny ? [] : (await hostFileSystem().list(flags.data)).map(({ name }) => name);
@@ -316,11 +322,20 @@ async function runsIn(list: string): Promise<RunsOf> {
   return { folder: list, lines: joinLines(parts), cache: parts.flatMap(({ cache }) => cache) };
 }
 
+/** The runs in --kept; of runs in f32 that take their rates from others those beside them, as far as there are any. */
+async function keptOf({ kept, tuned, precision }: Flags): Promise<RunsOf> {
+  return tuned !== null && precision === "f32"
+    ? await readKept(f32Beside(kept), { make: true })
+    : await readKept(kept);
+}
+
 /** The runs in --out, behind those in --kept where these are wanted, too; without --out those in --kept. */
-async function runsOf({ out, kept, ...flags }: Flags): Promise<StudyRuns> {
-  if (out === null) return await readKept(kept);
-  const own = await runsIn(out);
-  return flags["from-kept"] ? joinKept(await readKept(kept), own) : own;
+async function runsOf(flags: Flags): Promise<RunsOf> {
+  if (flags.out === null) return await keptOf(flags);
+  const own = await runsIn(flags.out);
+  if (!flags["from-kept"]) return own;
+  const kept = await keptOf(flags);
+  return { folder: `${kept.folder},${own.folder}`, ...joinKept(kept, own) };
 }
 
 /** Refuses runs that cannot stand in one table, from any GPU, and of any precision where none is said. */
@@ -346,9 +361,9 @@ async function keep(plan: StudyPlan, { out, kept }: Flags): Promise<void> {
 
 /** Writes what the runs show. */
 async function report(plan: StudyPlan, flags: Flags): Promise<void> {
-  const { out, kept, document } = flags, { lines, cache } = await runsOf(flags);
+  const { kept, document } = flags, { folder, lines, cache } = await runsOf({ ...flags, tuned: null });
   // The document has a part of its own for f32.
-  checkTogether(plan, { folder: out ?? kept, lines, precision: flags.tiny ? null : "f16" });
+  checkTogether(plan, { folder, lines, precision: flags.tiny ? null : "f16" });
   const f32 = await readF32(plan, { kept, lines });
   await writeReport(plan, { lines, cache, f32, document });
   print(`${"written".padEnd(11)} ${document}: ${lines.length} runs, and ${f32.length} in f32`);

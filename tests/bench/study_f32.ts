@@ -37,11 +37,11 @@ interface Side {
 /**
  * Where runs in f32 are kept.
  *
- * @param kept The file of runs in mixed precision
+ * @param kept The file of runs in mixed precision, or their own
  * @returns The file beside it
  */
 export function f32Beside(kept: string): string {
-  return `${kept.replace(/\.jsonl$/, "")}_f32.jsonl`;
+  return `${kept.replace(/(_f32)?\.jsonl$/, "")}_f32.jsonl`;
 }
 
 /**

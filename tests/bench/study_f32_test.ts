@@ -135,6 +135,18 @@ Deno.test("the table has runs in f32 beside those in f16 of the same seeds and r
   assertMatch(alone[2], / \| 8\.00 \| 2\.50 \|( {2}\|){4} 2000 \| 1000 \|$/);
 });
 
+/** What the command prints. */
+async function printed(args: readonly string[]): Promise<string> {
+  const { log } = console, lines: string[] = [];
+  console.log = (line: string) => lines.push(line);
+  try {
+    await main(args);
+  } finally {
+    console.log = log;
+  }
+  return lines.join("\n");
+}
+
 Deno.test("runs in f32 are kept beside those in f16, reported with them, and never mixed", async () => {
   const folder = await Deno.makeTempDir(), kept = `${folder}/runs.jsonl`, document = `${folder}/STUDY.md`;
   try {
@@ -144,7 +156,18 @@ Deno.test("runs in f32 are kept beside those in f16, reported with them, and nev
     }
     await main(["--keep", "--kept", kept, "--out", `${folder}/a`]);
     assertEquals(await readF32(PLAN, { kept, lines: F16 }), []);
+    assertEquals(f32Beside(f32Beside(kept)), f32Beside(kept));
+    // Runs in f16 are none of those in f32 that take their rates.
+    const estimate = ["--estimate", "--tuned", kept, "--kept", kept, "--seeds", "21,22,23"]
+      .concat(["--tasks", TASK.name, "--arms", SMALL.arms.join()]);
+    assertEquals(await printed(estimate), `${TASK.name}: 9 trainings left`);
     await main(["--keep", "--kept", f32Beside(kept), "--out", `${folder}/b`]);
+    assertMatch(await printed(estimate), new RegExp(`^${TASK.name}: 3 trainings left`));
+    await assertRejects(
+      () => main([...estimate, "--out", `${folder}/a`]),
+      InputError,
+      "of one precision, here f32",
+    );
     await Deno.copyFile(new URL("STUDY.md", import.meta.url), document);
     await main(["--report", "--kept", kept, "--document", document]);
     const table = f32Lines(PLAN, { lines: F16, f32: F32 }).join("\n");
