@@ -40,7 +40,7 @@ import { primary } from "./study_policies.ts";
 import { prepare } from "./study_prepare.ts";
 import { SCRATCH } from "./study_scratch.ts";
 import { readCache, writeReport } from "./study_report.ts";
-import { bestRate, finalRate, makeRuns } from "./study_run.ts";
+import { bestRate, makeRuns } from "./study_run.ts";
 import type { StudyLab } from "./study_train.ts";
 import { TINY, TINY_BREADTH, TINY_SCRATCH, tinySources } from "./study_tiny.ts";
 
@@ -184,15 +184,17 @@ export function withSeeds(plan: StudyPlan, names: string | null): StudyPlan {
 /** The plan without tuning: rates and tau are those of other runs, all of whose arms must be tuned. */
 export function withTuned(plan: StudyPlan, runs: RunsOf | null): StudyPlan {
   if (runs === null) return plan;
-  const { lines, folder } = runs, tuned = { ...plan, tuned: lines };
+  const { lines, folder } = runs;
   for (const task of plan.tasks) {
-    const arm = plan.arms.find((arm) => finalRate(tuned, { lines, task, arm }) === null);
+    // Where arms have no tuning of their own, full training without one would leave them the middle rate.
+    const needed = plan.untuned ? ["full"] : plan.arms;
+    const arm = needed.find((arm) => bestRate(lines, { task, arm }) === null);
     if (arm === undefined) continue;
     throw new UsageError(
       `--tuned must have all tuning runs of the arms: "${folder}" lacks some of ${task.name}, ${arm}; leave it out by --tasks or --arms`,
     );
   }
-  return tuned;
+  return { ...plan, tuned: lines };
 }
 
 /** Makes runs of a plan, in a folder that may have others, of the seeds of its part. */

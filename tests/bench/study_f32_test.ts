@@ -12,7 +12,7 @@ import { main, withSeeds, withTuned } from "./study.ts";
 import { f32Beside, f32Lines, readF32 } from "./study_f32.ts";
 import { lineOf, type StudyLine } from "./study_lines.ts";
 import { madeUp } from "./study_made_up.ts";
-import { finalRuns, PLAN, type StudyPlan, tuningRuns } from "./study_plan.ts";
+import { BREADTH, finalRuns, PLAN, type StudyPlan, tuningRuns } from "./study_plan.ts";
 import { nextCourse } from "./study_run.ts";
 import { TINY } from "./study_tiny.ts";
 
@@ -67,6 +67,14 @@ Deno.test("with runs that are tuned no tuning run is made: rates and tau are the
     () => withTuned(SMALL, { folder: "kept", lines: less, cache: [] }),
     UsageError,
     '"kept" lacks some of instruction-full, GradES',
+  );
+  const breadth: StudyPlan = { ...BREADTH, tasks: SMALL.tasks }, [low] = TASK.rates;
+  assertEquals(withTuned(breadth, { folder: "kept", lines: less, cache: [] }).tuned, less);
+  const none = less.filter(({ arm, rate }) => arm !== "full" || rate !== low);
+  assertThrows(
+    () => withTuned(breadth, { folder: "kept", lines: none, cache: [] }),
+    UsageError,
+    '"kept" lacks some of instruction-full, full',
   );
 });
 
