@@ -81,10 +81,17 @@ function pairsOf(
   });
 }
 
-/** How many times as fast as full training of the same seeds; nothing where one of these has no run. */
+/** Whether all runs tell time and memory: one whose numbers left the finite has neither. */
+function isMeasured(runs: readonly StudyLine[]): boolean {
+  return runs.every(({ steps }) => steps > 0);
+}
+
+/** How many times as fast as full training of the same seeds; nothing where one of these has no run, or none that is measured. */
 function timesText({ own, full }: Side, clock: (runs: readonly StudyLine[]) => number): string {
   const beside = full.filter(({ seed }) => own.some((line) => line.seed === seed));
-  return beside.length < own.length ? "" : (clock(beside) / clock(own)).toFixed(2);
+  return beside.length < own.length || !isMeasured([...own, ...beside])
+    ? ""
+    : (clock(beside) / clock(own)).toFixed(2);
 }
 
 /** Names the runs in f32 that stand in no row. */
@@ -128,10 +135,12 @@ export function f32Lines(
         `${rate}`,
         pairs.map(([{ seed }]) => seed).join(", "),
         ...both(({ own }) => meanText(own)),
-        ...both(({ own }) => wholeSeconds(own).toFixed(2)),
+        ...both(({ own }) => isMeasured(own) ? wholeSeconds(own).toFixed(2) : ""),
         ...both((side) => timesText(side, wholeSeconds)),
         ...both((side) => timesText(side, undisturbedSeconds)),
-        ...both(({ own }) => (meanOf(own.map(({ peakBytes }) => peakBytes)) / 1e6).toFixed(0)),
+        ...both(({ own }) =>
+          isMeasured(own) ? (meanOf(own.map(({ peakBytes }) => peakBytes)) / 1e6).toFixed(0) : ""
+        ),
       ]];
     });
   });

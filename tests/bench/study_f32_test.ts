@@ -13,7 +13,7 @@ import { f32Beside, f32Lines, readF32 } from "./study_f32.ts";
 import { lineOf, type StudyLine } from "./study_lines.ts";
 import { madeUp } from "./study_made_up.ts";
 import { BREADTH, finalRuns, PLAN, type StudyPlan, tuningRuns } from "./study_plan.ts";
-import { nextCourse } from "./study_run.ts";
+import { DIVERGED, nextCourse } from "./study_run.ts";
 import { TINY } from "./study_tiny.ts";
 
 const SMALL: StudyPlan = { ...PLAN, tasks: PLAN.tasks.slice(2, 4), arms: ["full", "GradES", "bottom 50 %"] };
@@ -141,6 +141,16 @@ Deno.test("the table has runs in f32 beside those in f16 of the same seeds and r
   // Without full training there is nothing to be as fast as.
   const alone = f32Lines(SMALL, { lines: F16, f32: F32.filter(({ arm }) => arm !== "full") });
   assertMatch(alone[2], / \| 8\.00 \| 2\.50 \|( {2}\|){4} 2000 \| 1000 \|$/);
+  // A run whose numbers left the finite tells neither time nor memory.
+  const wild = F32.map((line): StudyLine =>
+    line.arm === "GradES" && line.seed === 22
+      ? { ...line, seconds: 0, steps: 0, curve: [], quality: DIVERGED, peakBytes: 0 }
+      : line
+  );
+  assertMatch(
+    f32Lines(SMALL, { lines: F16, f32: wild })[3],
+    / \| diverged \| [\d.]+ \| {2}\| 2\.50 \| {2}\| 1\.60 \| {2}\| 1\.60 \| {2}\| 1000 \|$/,
+  );
 });
 
 /** What the command prints. */
