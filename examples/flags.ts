@@ -288,9 +288,10 @@ function checkNames(
   }
 }
 
-/** The name that a misspelled one may stand for. */
+/** The name that a misspelled one may stand for: the one of the fewest changes. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
-  return known.find((other) => distance(name, other) <= Math.min(2, name.length / 2));
+  const near = known.filter((other) => distance(name, other) <= Math.min(2, name.length / 2));
+  return near.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
 }
 
 /** The question whether a misspelled value stands for one of some words, behind what was got; nothing where none is near. */

@@ -6,6 +6,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import {
+  nearest,
   oneOf,
   positive,
   readFlags,
@@ -90,6 +91,7 @@ Deno.test("readFlags asks whether a misspelled word stands for one that a flag t
   assertEquals(refused("convnte"), `${rule}"convnte"; did you mean convnet?`);
   assertEquals(refused("MIXER"), `${rule}"MIXER"; did you mean mixer?`);
   assertEquals(refused("transformer"), `${rule}"transformer"`);
+  assertEquals(nearest("daen", ["auto", "deno", "dawn"]), "dawn");
 });
 
 Deno.test("readFlags sees --help and -h", () => {
