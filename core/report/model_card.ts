@@ -97,7 +97,7 @@ function baseOf(config: CardFacts["config"], run: Explanation | null): Base | nu
     return { name, revision: cached[3], shown: name };
   }
   // A path with two parts looks like a name; those of this project are folders.
-  const named = /^(examples|out|\.+)\//.test(found) ? null : NAME.exec(found);
+  const named = /^(examples|out|\.[^/]*)\//.test(found) ? null : NAME.exec(found);
   if (named !== null) return { name: named[1], revision: named[2] ?? revisionIn(config), shown: named[1] };
   // No path of this machine goes out.
   return { name: null, revision: null, shown: found.replace(/[\\/]+$/, "").replace(/^.*[\\/]/, "") };

@@ -85,9 +85,12 @@ Deno.test("a card of an adapter names its base and library; without a log it say
     modelCard({ name: "me/a", config: { _name_or_path: cached }, run: null }),
     "base_model: org/base\n",
   );
-  const local = modelCard({ name: "me/a", config: { _name_or_path: "/home/me/llama" }, run: null });
-  assertEquals([frontOf(local).includes("base_model"), local.includes("/home")], [false, false]);
-  assertStringIncludes(local, "from `llama`");
+  for (const folder of ["/home", "/home/me", ".cache", ".."]) {
+    const config = { _name_or_path: `${folder}/llama` },
+      local = modelCard({ name: "me/a", config, run: null });
+    assertEquals([frontOf(local).includes("base_model"), local.includes(`${folder}/`)], [false, false]);
+    assertStringIncludes(local, "from `llama`");
+  }
 });
 
 Deno.test("what a stranger wrote into a log stays text in the card", () => {
