@@ -15,7 +15,7 @@ import { printable } from "./printable.ts";
 export function percent(before: number, after: number): string {
   if (before === 0 || !Number.isFinite(after / before)) return "";
   const change = Math.round(100 * (after / before - 1));
-  // What is left is not nothing: -100 % would say so.
+  // -100 % would say that nothing is left.
   if (change === -100 && after > 0) {
     return `${Math.max(-99.9, Math.round(1000 * (after / before - 1)) / 10)} %`;
   }
