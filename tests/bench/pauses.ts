@@ -4,6 +4,8 @@
  * @module
  */
 
+import { median } from "../../core/report/numbers.ts";
+
 /** A step that was taken. */
 export interface Called {
   /** Milliseconds until its work was submitted; with an exchange, until that was over. */
@@ -42,6 +44,7 @@ export function pausesIn(calls: readonly Called[]): string {
   ].join("; ");
 }
 
+/** The median of their milliseconds; 0 of none. */
 function medianOf(calls: readonly Called[]): number {
-  return calls.map(({ ms }) => ms).sort((a, b) => a - b)[calls.length >> 1] ?? 0;
+  return calls.length === 0 ? 0 : median(calls.map(({ ms }) => ms));
 }
