@@ -15,9 +15,9 @@ export interface AutoOptions {
  * Trains the upper half of a pretrained model, and ends when little is left to gain.
  *
  * When: rarely. In `tests/bench/STUDY.md` it is nowhere better than training for a shorter time at equal wall-clock; it is worse on
- * instructions, and by MiniLM on classes. Not for a model with random weights, whose lower half has learned nothing yet. Take
- * `cachePrefix: true` where epochs repeat samples, and try a higher learning rate than for all layers. Plan as many steps as without
- * it, with a cosine: it ends after 70 to 80 % of them. Cost: one sum per component and step.
+ * _Moby-Dick_ and instructions, and by MiniLM on classes. Not for a model with random weights, whose lower half has learned nothing
+ * yet. Take `cachePrefix: true` where epochs repeat samples, and try a higher learning rate than for all layers. Plan as many steps as
+ * without it, with a cosine: it ends after 60 to 80 % of them. Cost: one sum per component and step.
  *
  * It is the composition `anyOf(bottomFreeze(layers), diminishingReturns({ share }))`:
  *
