@@ -100,12 +100,12 @@ export function delayedSums(gpu: Gpu, ranks: Ranks): DelayedSums {
     async begin(after) {
       const { buckets } = copied!, waits = waitsFor(gpu);
       const values = await Promise.all(
-        buckets.map((pieces, i) => read(gpu, slots[i].staging, totalBytes(pieces))),
+        buckets.map((pieces, i) => read(gpu, ranks, { ...slots[i], bytes: totalBytes(pieces) })),
       );
       await turning(gpu, Promise.all([after, ...slots.map(({ upload }) => upload?.ready())]));
       copied!.waitedMs += waits.idleMs();
       const begun = performance.now(), own = copied!;
-      own.sums = Promise.all(values.map((bucket, i) => addUp(ranks, { values: bucket, ...slots[i] })));
+      own.sums = Promise.all(values.map((bucket, i) => addUp(gpu, ranks, { values: bucket, ...slots[i] })));
       worksIn(gpu.device, own.sums);
       own.sums.then(() => own.sumMs = performance.now() - begun, () => {});
     },

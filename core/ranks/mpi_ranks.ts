@@ -6,6 +6,7 @@
 
 import { refuse } from "../arguments.ts";
 import { RanksError } from "../errors.ts";
+import { type HostMemory, memoryOf, valuesIn } from "../host/host_memory.ts";
 import type { Mpi } from "../host/load_mpi.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
@@ -18,6 +19,8 @@ import { type Group, RanksLostError, type Survivor, survivorOf } from "./surviva
 const MOST = 2 ** 28;
 /** Bytes of a call that is not cut. */
 const MOST_BYTES = 2 ** 31 - 1;
+/** Bytes of memory that tell its address. */
+const SEEN = 8;
 /** Tags of messages that tell which call a rank waits in. */
 const TAGS = 30_000;
 
@@ -186,32 +189,38 @@ function holder(): <T>(work: Promise<T>, ...buffers: readonly object[]) => Promi
 }
 
 /** Sums over the ranks: of large data through shared memory where a host has several ranks, of other data by messages. */
-function sumsOf(mpi: Mpi, { group, next, shared }: Calls): Pick<Ranks, "sum" | "sumInto"> {
+function sumsOf(mpi: Mpi, { group, next, shared }: Calls): Pick<Ranks, "sum" | "sumMapped" | "seenBytes"> {
   const { call, constants: { float, inPlace, sum } } = mpi, hold = holder();
-  const across = async (data: Float32Array, handle: bigint): Promise<void> =>
-    check(mpi, "sum", await call.MPI_Allreduce(inPlace, data, data.length, float, sum, handle));
-  const add = async (data: Float32Array, sums: Float32Array): Promise<void> => {
-    const window = data.byteLength < LEAST_SHARED ? null : await shared?.open() ?? null;
-    for (let from = 0; from < data.length; from += MOST) {
-      const part = data.subarray(from, from + MOST), into = sums.subarray(from, from + MOST);
-      if (window !== null) {
-        await hold(sharedSum(window, { data: part, sums: into, across }), part, into);
-        continue;
-      }
-      await hold(across(part, group.group.handle), part);
-      if (sums !== data) into.set(part);
+  const across = async (values: Float32Array, handle: bigint): Promise<void> => {
+    for (let from = 0; from < values.length; from += MOST) {
+      const part = values.subarray(from, from + MOST);
+      check(mpi, "sum", await hold(call.MPI_Allreduce(inPlace, part, part.length, float, sum, handle), part));
     }
   };
-  const together = (data: Float32Array, sums: Float32Array): Promise<void> => {
-    const window = data.byteLength < LEAST_SHARED ? null : shared?.opened ?? null;
+  const add = async (data: HostMemory, sums: HostMemory): Promise<void> => {
+    const window = data.bytes < LEAST_SHARED ? null : await shared?.open() ?? null;
+    if (window !== null) return await hold(sharedSum(window, { data, sums, across }), data, sums);
+    const values = valuesIn(data);
+    await across(values, group.group.handle);
+    if (sums !== data) valuesIn(sums).set(values);
+  };
+  const together = (data: HostMemory, sums: HostMemory): Promise<void> => {
+    const window = data.bytes < LEAST_SHARED ? null : shared?.opened ?? null;
     if (window === null || window.across !== null) return next("sum", () => add(data, sums));
     // Lanes do one after the other by themselves, and go on to the next while this thread is busy.
     const work = (): Promise<void> => hold(sharedSum(window, { data, sums, across }), data, sums);
     return next("sum", work, { overlaps: true });
   };
   return {
-    sum: (data) => together(data, data),
-    ...shared !== null && { sumInto: together },
+    sum(values) {
+      const data = memoryOf(values);
+      return together(data, data);
+    },
+    ...shared !== null && {
+      sumMapped: together,
+      // Messages, which also go between hosts, need all of it.
+      seenBytes: (bytes) => bytes < LEAST_SHARED || shared.opened?.across !== null ? bytes : SEEN,
+    },
   };
 }
 

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { type HostMemory, valuesIn } from "../host/host_memory.ts";
 import type { LaneJob } from "../host/lanes.ts";
 import type { SharedWindow } from "./shared_window.ts";
 
@@ -20,19 +21,19 @@ const LINE = 64;
  * Adds up the values of all ranks.
  *
  * @param window The window of each host
- * @param options As many values on each rank; what becomes the sums, which may be the values; what adds up values of the ranks with
- * the same slice across hosts, in place
+ * @param options As many f32 values on each rank; the memory of the sums, which may be that of the values; what adds up values of the
+ * ranks with the same slice across hosts, in place
  */
 export async function sharedSum(
   window: SharedWindow,
   { data, sums, across }: {
-    readonly data: Float32Array;
-    readonly sums: Float32Array;
+    readonly data: HostMemory;
+    readonly sums: HostMemory;
     readonly across: (slice: Float32Array, group: bigint) => Promise<void>;
   },
 ): Promise<void> {
-  const { rank, size } = window.local, { begins, lengths } = slicesOf(data.byteLength, size);
-  const from = window.address(data), to = window.address(sums), own = begins[rank];
+  const { rank, size } = window.local, { begins, lengths } = slicesOf(data.bytes, size);
+  const from = window.address(data.first), to = window.address(sums.first), own = begins[rank];
   const run = (job: Omit<LaneJob, "lengths">): Promise<void> => window.run("sum", { lengths, ...job });
   const take = (of: (slot: number) => number): LaneJob["takes"] =>
     begins.map((begin, slot) => ({ of: of(slot), slot, to: to + begin }));
@@ -41,7 +42,7 @@ export async function sharedSum(
     .filter(({ slot }) => rank === 0 || slot !== rank);
   if (window.across === null) return await run({ puts, sum: { from: from + own }, takes: take(() => 0) });
   await run({ puts, sum: { from: from + own, into: from + own }, takes: [] });
-  await across(data.subarray(own / 4, (own + lengths[rank]) / 4), window.across);
+  await across(valuesIn(data).subarray(own / 4, (own + lengths[rank]) / 4), window.across);
   await run({ puts: [{ slot: rank, from: from + own }], takes: take((slot) => slot) });
 }
 

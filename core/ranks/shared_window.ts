@@ -46,7 +46,7 @@ export interface SharedWindow {
   /** Ranks of the same local number on all hosts; null where there is one host. */
   readonly across: bigint | null;
   /** Address of some values. */
-  address(data: Float32Array | Uint8Array): number;
+  address(data: Uint8Array): number;
   /** Frees it, on all ranks. */
   close(): Promise<void>;
 }

@@ -165,8 +165,7 @@ function freeSlot({ upload, ...buffers }: Slot): void {
 async function putWords(gpu: Gpu, { words, upload }: Slot, bytes: Uint8Array): Promise<void> {
   if (upload === null) return writeValues(gpu, words, wordsOf(bytes));
   await upload.ready();
-  const memory = upload.memory(bytes.length);
-  new Uint8Array(memory.buffer, memory.byteOffset, bytes.length).set(bytes);
+  new Uint8Array(upload.first(bytes.length)).set(bytes);
   upload.send((encoder, from) => encoder.copyBufferToBuffer(from, 0, words, 0, bytes.length));
 }
 

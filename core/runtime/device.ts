@@ -22,8 +22,8 @@ export type WebGpu = Pick<GPU, "requestAdapter">;
 export interface Gpu extends AsyncDisposable {
   /** The WebGPU device. */
   readonly device: GPUDevice;
-  /** Where the device comes from. */
-  readonly source: { readonly api: WebGpu; readonly adapter: GPUAdapter };
+  /** Where the device comes from, and whether a mapped range is memory of the driver, at its address, as Dawn's is; others may copy. */
+  readonly source: { readonly api: WebGpu; readonly adapter: GPUAdapter; readonly inPlace: boolean };
   /** Name of the adapter, `"NVIDIA H100 80GB HBM3"`; of Dawn `"NVIDIA H200 (dawn)"`, without its checks `"NVIDIA H200 (dawn, unsafe)"`. */
   readonly name: string;
   /** Whether the device is a CPU (lavapipe, SwiftShader): correct results, slow. */
@@ -159,7 +159,7 @@ export async function openGpu({ gpu = "auto", ...rest }: GpuOptions = {}): Promi
   const { limits } = device, subgroups = subgroupsOf(features, info);
   const naga = features.has(NAGA_MATRICES) && subgroups.subgroupSize > 0;
   return {
-    source: { api, adapter },
+    source: { api, adapter, inPlace: dawn },
     device,
     name,
     software,

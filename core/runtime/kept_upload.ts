@@ -15,11 +15,11 @@ export interface KeptUpload {
   /** Waits until the device has read what was sent before. */
   ready(): Promise<void>;
   /**
-   * Memory for the next upload, once for each, when it is ready.
+   * The first bytes of the memory for the next upload, once for each, when it is ready.
    *
-   * @param bytes How many of it
+   * @param bytes How many of them, a multiple of 4
    */
-  memory(bytes: number): Float32Array;
+  first(bytes: number): ArrayBuffer;
   /** Submits what copies the values of that memory on. */
   send(encode: (encoder: GPUCommandEncoder, from: GPUBuffer) => void): void;
   /** Frees the buffer. */
@@ -44,7 +44,7 @@ export function keptUpload(gpu: Gpu, bytes: number): KeptUpload {
   };
   return {
     ready: () => mappingOf(gpu, mapping ??= map()),
-    memory: (bytes) => new Float32Array(buffer.getMappedRange(0, bytes)),
+    first: (bytes) => buffer.getMappedRange(0, bytes),
     send(encode) {
       buffer.unmap();
       submit(gpu, (encoder) => encode(encoder, buffer));

@@ -160,10 +160,16 @@ export const stagingOf = (gpu: Gpu, bytes: number): GPUBuffer =>
  * @param gpu The device
  * @param target The buffer, which nobody maps
  * @param bytes How many bytes to map
- * @returns The bytes, until the buffer is unmapped. They may be changed; whether the buffer then has the change is not said
+ * @param first How many of them to return, a multiple of 4; all when absent
+ * @returns The first bytes, until the buffer is unmapped. They may be changed; whether the buffer then has the change is not said
  * @throws {DeviceLostError} When the device is gone or closed
  */
-export async function mapped(gpu: Gpu, target: Staging, bytes: number): Promise<ArrayBuffer> {
+export async function mapped(
+  gpu: Gpu,
+  target: Staging,
+  bytes: number,
+  first: number = bytes,
+): Promise<ArrayBuffer> {
   const { buffer } = target;
   let mapping: Promise<unknown> | null = null;
   if (mayMapInCall(gpu, target)) {
@@ -171,14 +177,14 @@ export async function mapped(gpu: Gpu, target: Staging, bytes: number): Promise<
     mapping = buffer.mapAsync(1, 0, bytes);
     mapping.catch(() => {});
     try {
-      return buffer.getMappedRange(0, bytes);
+      return buffer.getMappedRange(0, first);
     } catch {
       // The device is gone, which the promise tells.
     }
   }
   await mappingOf(gpu, mapping ?? buffer.mapAsync(1, 0, bytes));
   target.awaited = true;
-  return buffer.getMappedRange(0, bytes);
+  return buffer.getMappedRange(0, first);
 }
 
 /**

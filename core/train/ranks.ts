@@ -54,6 +54,8 @@
  * @module
  */
 
+import type { HostMemory } from "../host/host_memory.ts";
+
 /** This process among those that train together. A narrow interface, so that another engine than MPI is one file. */
 export interface Ranks {
   /** Number of this process, from 0. */
@@ -74,10 +76,16 @@ export interface Ranks {
    * Adds up the values of all ranks as {@link Ranks.sum} does, to other memory: the sums of a bucket then need no copy on their way back
    * to the device. Absent where an engine has no faster way than `sum` and a copy.
    *
-   * @param data As many values on each rank; whether it changes is not said
-   * @param sums What becomes the sums, which may be slow to read
+   * @param data As many f32 values on each rank; whether they change is not said
+   * @param sums As much memory, which becomes the sums and may be slow to read
    */
-  readonly sumInto?: (data: Float32Array, sums: Float32Array) => Promise<void>;
+  readonly sumMapped?: (data: HostMemory, sums: HostMemory) => Promise<void>;
+  /**
+   * How much of its memory {@link Ranks.sumMapped} must see from now on: where it works at the address, the first bytes. All when absent.
+   *
+   * @param bytes Those of the memory
+   */
+  readonly seenBytes?: (bytes: number) => number;
   /**
    * Sends a part to each rank, and receives one of each.
    *

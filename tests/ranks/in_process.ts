@@ -5,6 +5,7 @@
  */
 
 import { type Ranks, RanksError } from "@firn/train/ranks";
+import { valuesIn } from "../../core/host/host_memory.ts";
 
 /**
  * Makes ranks.
@@ -29,7 +30,7 @@ export function ranksInProcess(size: number, { into = false }: { readonly into?:
     };
     const joined = (parts: readonly Uint8Array[]): Uint8Array =>
       Uint8Array.from(parts.flatMap((part) => [...part]));
-    const sumInto = async (data: Float32Array, sums: Float32Array): Promise<void> => {
+    const sum = async (data: Float32Array, sums = data): Promise<void> => {
       const all = await meet(data.slice());
       if (all.some(({ length }) => length !== data.length)) throw new RanksError("lengths differ");
       for (let i = 0; i < data.length; i++) sums[i] = all.reduce((sum, part) => sum + part[i], 0);
@@ -39,8 +40,8 @@ export function ranksInProcess(size: number, { into = false }: { readonly into?:
       size,
       local: { rank, size },
       engine: "in process",
-      sum: (data) => sumInto(data, data),
-      ...into && { sumInto },
+      sum: (data) => sum(data),
+      ...into && { sumMapped: (data, sums) => sum(valuesIn(data), valuesIn(sums)) },
       async allToAll(data) {
         const part = data.length / size, all = await meet(data.slice());
         return joined(all.map((given) => given.subarray(rank * part, (rank + 1) * part)));

@@ -6,6 +6,7 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError, RanksError } from "@firn/train";
+import { memoryOf } from "../../core/host/host_memory.ts";
 import { startLanes } from "../../core/host/lanes.ts";
 import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
 import { mortalMpi } from "./mortal_mpi.ts";
@@ -40,7 +41,10 @@ Deno.test("ranks that get no memory to share add up large data by messages, in o
     .map((mpi) => mpiRanks({ ...mpi, window } as unknown as typeof mpi, { seconds: 20 }));
   const items = 2 ** 18, sums = all.map(() => new Float32Array(items));
   await Promise.all(all.map(async (ranks) => {
-    await ranks.sumInto!(new Float32Array(items).fill(ranks.rank + 1), sums[ranks.rank]);
+    const own = memoryOf(new Float32Array(items).fill(ranks.rank + 1));
+    await ranks.sumMapped!(own, memoryOf(sums[ranks.rank]));
+    // Messages need all of it.
+    assertEquals(ranks.seenBytes!(own.bytes), own.bytes);
     const values = new Float32Array(items).fill(ranks.rank + 2);
     await ranks.sum(values);
     assertEquals([values[0], values.at(-1)], [5, 5]);

@@ -131,7 +131,7 @@ Deno.test("ranks that add up to other memory have the same bits, and do so where
   const runs = async (into: boolean, seen: ArrayBufferLike[] = []) =>
     await Promise.all(
       ranksInProcess(2, { into }).map(async (ranks) => {
-        const told = { ...ranks, ...into && { sumInto: noted(ranks, seen) } };
+        const told = { ...ranks, ...into && { sumMapped: noted(ranks, seen) } };
         const { states: _, ...ran } = await run(gpu, { parts: [ranks.rank], ranks: told });
         return ran;
       }),
@@ -144,10 +144,10 @@ Deno.test("ranks that add up to other memory have the same bits, and do so where
 });
 
 /** Adds up as ranks do, and notes to which memory. */
-function noted({ sumInto }: Ranks, seen: ArrayBufferLike[]): NonNullable<Ranks["sumInto"]> {
+function noted({ sumMapped }: Ranks, seen: ArrayBufferLike[]): NonNullable<Ranks["sumMapped"]> {
   return (data, sums) => {
-    seen.push(sums.buffer);
-    return sumInto!(data, sums);
+    seen.push(sums.first.buffer);
+    return sumMapped!(data, sums);
   };
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { dawnTest } from "../dawn/software.ts";
 import { denoCommand } from "../examples/process.ts";
 
 /** How `mpirun` is started, and which library is its own; null where there is no MPI. */
@@ -90,4 +91,24 @@ for (const what of ["throws", "exits"] as const) {
       assert(code !== 0 && ms < 15_000, `exit ${code} after ${ms} ms`);
     },
   });
+}
+
+if (MPI !== null) {
+  dawnTest(
+    "ranks on Dawn add up mapped memory of which JavaScript sees no more than the address",
+    async (driver) => {
+      const { mpirun, library } = MPI;
+      const program = denoCommand([
+        ...["--no-check", "--no-prompt", "--allow-ffi", "--allow-env", "--allow-read"],
+        "tests/ranks/mapped_sum_rank.ts",
+      ]);
+      const { code, text } = await shell(
+        `FIRN_MPI_LIBRARY=${library} VK_DRIVER_FILES=${driver} ${mpirun} -n 2 ${program.join(" ")}`,
+      );
+      assertEquals(code, 0, text);
+      // There and back, 8 bytes of each of 8 buckets, and all of the small one.
+      const shown = [...text.matchAll(/^shown (\d+)$/gm)].map(([, bytes]) => Number(bytes));
+      assertEquals(shown, [2 * (8 * 8 + 2 ** 12), 2 * (8 * 8 + 2 ** 12)], text);
+    },
+  );
 }

@@ -13,6 +13,7 @@
 
 import { RanksError } from "../../errors.ts";
 import { fingerprint, wordsOf } from "../../fingerprint.ts";
+import { type HostMemory, valuesIn } from "../../host/host_memory.ts";
 import type { Ranks } from "../ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
@@ -134,7 +135,7 @@ async function exchangeAll(
     readonly after: Promise<unknown> | undefined;
   },
 ): Promise<ExchangeTime> {
-  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<Float32Array>[] = [];
+  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<HostMemory>[] = [];
   const freed = new Set<Slot>(slots), completed = new Set<Summed>(), clock = exchangeClock();
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
   const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
@@ -146,15 +147,15 @@ async function exchangeAll(
     }
     stage(gpu, buckets[at], slot.staging);
     freed.delete(slot);
-    const reading = read(gpu, slot.staging, totalBytes(buckets[at]));
+    const reading = read(gpu, ranks, { staging: slot.staging, bytes: totalBytes(buckets[at]) });
     reading.catch(() => {});
     reads.push(reading);
   };
-  const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: Float32Array): Promise<void> => {
+  const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: HostMemory): Promise<void> => {
     const { staging, upload } = slot;
     // The other ranks may write to it, whatever happens here.
     staging.busy = true;
-    const sums = await clock.sum(() => addUp(ranks, { values, upload }));
+    const sums = await clock.sum(() => addUp(gpu, ranks, { values, upload }));
     staging.busy = false;
     // Freed meanwhile, with the buffers of the sums.
     if (held.slots !== slots) return freeSlot(slot);
@@ -180,25 +181,28 @@ async function exchangeAll(
   return clock.time();
 }
 
-/** What a bucket has become. */
-export interface Sums {
-  readonly values: Float32Array;
-  /** Whether they are in the memory of the upload already. */
-  readonly placed: boolean;
+/** What a bucket has become; null where that is in the memory of the upload already. */
+export type Sums = Float32Array | null;
+
+/** Bytes that are seen of mapped memory which ranks add up in: more make V8 collect garbage. */
+function seenOf({ source }: Gpu, { seenBytes }: Ranks, bytes: number): number {
+  return source.inPlace && seenBytes !== undefined ? seenBytes(bytes) : bytes;
 }
 
 /** Adds up a bucket over the ranks, where its upload begins if they can. */
 export async function addUp(
+  gpu: Gpu,
   ranks: Ranks,
-  { values, upload }: Pick<Slot, "upload"> & { readonly values: Float32Array },
+  { values, upload }: Pick<Slot, "upload"> & { readonly values: HostMemory },
 ): Promise<Sums> {
-  if (upload === null || ranks.sumInto === undefined) {
-    await ranks.sum(values);
-    return { values, placed: false };
+  if (upload === null || ranks.sumMapped === undefined) {
+    const sums = valuesIn(values);
+    await ranks.sum(sums);
+    return sums;
   }
-  const sums = upload.memory(values.byteLength);
-  await ranks.sumInto(values, sums);
-  return { values: sums, placed: true };
+  const { bytes } = values;
+  await ranks.sumMapped(values, { first: new Uint8Array(upload.first(seenOf(gpu, ranks, bytes))), bytes });
+  return null;
 }
 
 /** Copies a bucket to where the host maps it. */
@@ -212,15 +216,19 @@ export function stage(gpu: Gpu, pieces: readonly Piece<Summed>[], { buffer }: St
   });
 }
 
-/** The values of a bucket that was staged. */
-export async function read(gpu: Gpu, staging: Staging, bytes: number): Promise<Float32Array> {
-  return new Float32Array(await mapped(gpu, staging, bytes));
+/** The memory of a bucket that was staged. */
+export async function read(
+  gpu: Gpu,
+  ranks: Ranks,
+  { staging, bytes }: Pick<Slot, "staging"> & { readonly bytes: number },
+): Promise<HostMemory> {
+  return { first: new Uint8Array(await mapped(gpu, staging, bytes, seenOf(gpu, ranks, bytes))), bytes };
 }
 
 /** Uploads a bucket to where it came from. */
 export function putBack(
   gpu: Gpu,
-  { upload, pieces, sums: { values, placed } }: Pick<Slot, "upload"> & {
+  { upload, pieces, sums }: Pick<Slot, "upload"> & {
     readonly pieces: readonly Piece<Summed>[];
     readonly sums: Sums;
   },
@@ -228,11 +236,11 @@ export function putBack(
   let at = 0;
   if (upload === null) {
     for (const { of, from, bytes } of pieces) {
-      writeValues(gpu, of.buffer, values.subarray(at, at += bytes / 4), { offset: from });
+      writeValues(gpu, of.buffer, sums!.subarray(at, at += bytes / 4), { offset: from });
     }
     return;
   }
-  if (!placed) upload.memory(values.byteLength).set(values);
+  if (sums !== null) new Float32Array(upload.first(sums.byteLength)).set(sums);
   upload.send((encoder, buffer) => {
     for (const { of, from, bytes } of pieces) {
       encoder.copyBufferToBuffer(buffer, at, of.buffer, from, bytes);
