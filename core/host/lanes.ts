@@ -26,7 +26,7 @@ export interface LaneWindow {
   readonly rank: number;
   /** Addresses of the parts of all processes. */
   readonly segments: readonly number[];
-  /** Bytes of a slot at a time. In each part, a lane has two halves, with a slot for each process. */
+  /** Bytes of a slot at a time. In each part, a lane has three thirds, with a slot for each process. */
   readonly piece: number;
   /** Addresses of the barriers, one for each lane. */
   readonly barriers: readonly number[];
@@ -45,13 +45,20 @@ export interface LaneJob {
   /** What goes into this process's part, and into which slot. */
   readonly puts: readonly { readonly slot: number; readonly from: number }[];
   /**
-   * Adds up the slot of this process's number over all, in the order of their numbers, in the part of the first: each process adds
-   * one slot up. `from` has its own values, and `into` gets the sums; both are of whole slots.
+   * Adds up the slot of this process's number over all, in the order of their numbers: each process adds one slot up. `from` has its
+   * own values, which it need not put, and `into` gets the sums; both are of whole slots. {@link summedAt} tells in whose part they are.
    */
   readonly sum?: { readonly from: number; readonly into?: number };
   /** What is copied out: a slot of a process's part. */
   readonly takes: readonly { readonly of: number; readonly slot: number; readonly to: number }[];
 }
+
+/**
+ * The process in whose part a slot is added up: the first that puts its values there, so that they are copied once.
+ *
+ * @param slot The slot, which is that of the process that adds it up
+ */
+export const summedAt = (slot: number): number => slot === 0 ? 1 : 0;
 
 /** Some lanes. */
 export interface Lanes {
@@ -141,7 +148,7 @@ function lane(
   const { symbols: call } = Deno.dlopen(window.library, functions);
   const copy = (to: number, from: number, bytes: number): void =>
     call.memcpy(BigInt(to), BigInt(from), BigInt(bytes));
-  const half = size * piece;
+  const third = size * piece;
   let round = 0, code = 0;
   /** Waits for the others; one of them is told so by a number below 0. */
   const meet = (): void => {
@@ -149,24 +156,39 @@ function lane(
   };
   const work = ({ lengths, puts, sum, takes }: LaneJob, lanes: number): void => {
     const longest = Math.max(...lengths), share = Math.ceil(longest / lanes / line) * line;
-    const end = Math.min(longest, (number + 1) * share);
-    for (let at = number * share; at < end; at += piece, round++) {
-      const place = (of: number, slot: number): number =>
-        segments[of] + (2 * number + round % 2) * half + slot * piece;
-      const bytes = (slot: number): number => Math.max(0, Math.min(piece, end - at, lengths[slot] - at));
-      for (const { slot, from } of puts) copy(place(rank, slot), from + at, bytes(slot));
-      meet();
-      if (sum !== undefined) {
-        const sums = place(0, rank), count = bytes(rank) / 4;
-        for (let r = 1; r < size; r++) {
-          const values = r === rank ? sum.from + at : place(r, rank);
-          code ||= call.MPI_Reduce_local(BigInt(values), BigInt(sums), count, float, add);
-        }
-        if (sum.into !== undefined) copy(sum.into + at, sums, bytes(rank));
-        if (takes.length > 0) meet();
+    const begin = number * share, end = Math.min(longest, begin + share);
+    const pieces = Math.max(0, Math.ceil((end - begin) / piece)), first = round;
+    const at = (k: number): number => begin + k * piece;
+    const place = (of: number, slot: number, k: number): number =>
+      segments[of] + (3 * number + (first + k) % 3) * third + slot * piece;
+    const bytes = (slot: number, k: number): number =>
+      Math.max(0, Math.min(piece, end - at(k), lengths[slot] - at(k)));
+    const put = (k: number): void => {
+      for (const { slot, from } of puts) copy(place(rank, slot, k), from + at(k), bytes(slot, k));
+    };
+    const addUp = ({ from, into }: NonNullable<LaneJob["sum"]>, k: number): void => {
+      // As summedAt says. The order is that of ranks on rank 0, too, as a sum of two has the same bits in both orders.
+      const sums = place(rank === 0 ? 1 : 0, rank, k), count = bytes(rank, k) / 4;
+      for (let r = 1; r < size; r++) {
+        const values = r === Math.max(rank, 1) ? from + at(k) : place(r, rank, k);
+        code ||= call.MPI_Reduce_local(BigInt(values), BigInt(sums), count, float, add);
       }
-      for (const { of, slot, to } of takes) copy(to + at, place(of, slot), bytes(slot));
+      if (into !== undefined) copy(into + at(k), sums, bytes(rank, k));
+    };
+    const take = (k: number): void => {
+      for (const { of, slot, to } of takes) copy(to + at(k), place(of, slot, k), bytes(slot, k));
+    };
+    // All meet once for each piece: while one is put, the one before is added up, and the one before that is taken.
+    const late = sum !== undefined && takes.length > 0 ? 2 : 1, last = pieces - 1 + late;
+    const has = (k: number): boolean => k >= 0 && k < pieces;
+    for (let k = 0; pieces > 0 && k <= last; k++) {
+      if (has(k)) put(k);
+      if (sum !== undefined && has(k - 1)) addUp(sum, k - 1);
+      if (has(k - late)) take(k - late);
+      // The next job writes to the third of the last piece after two more meetings.
+      if (k < last) meet();
     }
+    round += pieces;
   };
   // It runs.
   port.postMessage(0);

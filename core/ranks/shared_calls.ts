@@ -9,7 +9,7 @@
  */
 
 import { type HostMemory, valuesIn } from "../host/host_memory.ts";
-import type { LaneJob } from "../host/lanes.ts";
+import { type LaneJob, summedAt } from "../host/lanes.ts";
 import type { SharedWindow } from "./shared_window.ts";
 
 /** Bytes from which shared memory is faster than a message. */
@@ -37,10 +37,11 @@ export async function sharedSum(
   const run = (job: Omit<LaneJob, "lengths">): Promise<void> => window.run("sum", { lengths, ...job });
   const take = (of: (slot: number) => number): LaneJob["takes"] =>
     begins.map((begin, slot) => ({ of: of(slot), slot, to: to + begin }));
-  // The first of the host has the sums in its part, its own values among them; the others have their own at hand.
-  const puts = begins.map((begin, slot) => ({ slot, from: from + begin }))
-    .filter(({ slot }) => rank === 0 || slot !== rank);
-  if (window.across === null) return await run({ puts, sum: { from: from + own }, takes: take(() => 0) });
+  // Each has its own values of its slice at hand.
+  const puts = begins.map((begin, slot) => ({ slot, from: from + begin })).filter(({ slot }) =>
+    slot !== rank
+  );
+  if (window.across === null) return await run({ puts, sum: { from: from + own }, takes: take(summedAt) });
   await run({ puts, sum: { from: from + own, into: from + own }, takes: [] });
   await across(valuesIn(data).subarray(own / 4, (own + lengths[rank]) / 4), window.across);
   await run({ puts: [{ slot: rank, from: from + own }], takes: take((slot) => slot) });

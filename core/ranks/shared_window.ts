@@ -20,7 +20,7 @@ const LINE = 64;
 /** Bytes of a page, on all machines. */
 const PAGE = 2 ** 16;
 /** Lanes of a rank at most: more do not make memory faster. */
-const LANES = 8;
+const LANES = 12;
 /** Bytes for which a lane is asked to work. */
 const LANE_BYTES = 2 ** 19;
 /** Bytes that a lane moves to one rank at a time, at least. */
@@ -60,7 +60,7 @@ export interface WindowOptions {
   readonly check: (what: string, code: number) => void;
   /** Bytes of the window of a host, however many ranks it has; 32 MiB when absent. */
   readonly bytes?: number;
-  /** Lanes of a rank at most; 8 when absent. */
+  /** Lanes of a rank at most; 12 when absent. */
   readonly most?: number;
 }
 
@@ -125,7 +125,7 @@ function statusOf(window: WindowCalls): BigUint64Array {
 /** Lanes for which there are processors and room, where others of the host take as many; 0 where there is no room. */
 function laneCount(ranks: number, pages: number): number {
   const processors = Math.max(1, Math.floor(navigator.hardwareConcurrency / ranks));
-  return Math.min(processors, Math.floor(pages * PAGE / (2 * ranks * LEAST_PIECE)));
+  return Math.min(processors, Math.floor(pages * PAGE / (3 * ranks * LEAST_PIECE)));
 }
 
 /** Numbers of all ranks. */
@@ -171,7 +171,7 @@ async function shared(
   });
   if (begins.includes(0) || !isThere(window, Number(base[0]), bytes)) return null;
   // Each part begins with barriers, though those of the first are used, and ends where the next line would be cut.
-  const piece = Math.floor((bytes - LINE - barriers) / (2 * count * size) / LINE) * LINE;
+  const piece = Math.floor((bytes - LINE - barriers) / (3 * count * size) / LINE) * LINE;
   const places = Array.from({ length: count }, (_, lane) => begins[0] + lane * LINE);
   if (rank === 0 && !places.every((place) => initBarrier(window, place, size))) return null;
   return { segments: begins.map((begin) => begin + barriers), piece, barriers: places };

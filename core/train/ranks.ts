@@ -25,7 +25,7 @@
  * `--mca btl_tcp_rndv_eager_limit 33554432` send them at once.
  *
  * Ranks of one host do not send: they add up in memory that they share, 32 MiB of `/dev/shm` at most and half of what is free there,
- * by as many as eight threads each, from 1 MiB on. Each adds up its slice in the order of the ranks, so that sums are the same on each
+ * by as many as twelve threads each, from 1 MiB on. Each adds up its slice in the order of the ranks, so that sums are the same on each
  * repeat. Several hosts with as many ranks each send sums, each rank those of its slice. Where there is no such memory, and with
  * `survive`, MPI sends all values. tests/bench/RESULTS.md has times.
  *
