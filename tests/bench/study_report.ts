@@ -14,8 +14,7 @@ import type { StudyLine } from "./study_lines.ts";
 import { BREADTH, type StudyPlan } from "./study_plan.ts";
 import { drawStudy } from "./study_plot.ts";
 import { SCRATCH } from "./study_scratch.ts";
-import { summarise, type Summary } from "./study_summary.ts";
-import { meanOf, medianOf } from "./study_statistics.ts";
+import { summarise, summariseBeside, type Summary } from "./study_summary.ts";
 import { markdownTable, studyTable } from "./study_table.ts";
 
 /**
@@ -39,7 +38,7 @@ export function between(
 }
 
 /** Runs that are no part of the core, beside the core's full training and GradES of the same seeds and rate. */
-function breadthTable(lines: readonly StudyLine[]): string[] {
+function breadthTable(plan: StudyPlan, lines: readonly StudyLine[]): string[] {
   const final = lines.filter(({ purpose, seed }) => purpose === "final" && BREADTH.finalSeeds.includes(seed));
   const own = final.filter(({ arm }) => BREADTH.arms.some((name) => name === arm));
   if (own.length === 0) return ["Not measured yet."];
@@ -48,27 +47,11 @@ function breadthTable(lines: readonly StudyLine[]): string[] {
     own.some(({ task, rate, seed }) => task === line.task && rate === line.rate && seed === line.seed)
   );
   const groups = Map.groupBy([...beside, ...own], ({ task, arm, rate }) => JSON.stringify([task, arm, rate]));
-  const rows = [...groups.values()].toSorted(([a], [b]) => a.task.localeCompare(b.task)).map((runs) => {
-    const [{ task, arm, rate, components }] = runs,
-      mean = (of: (line: StudyLine) => number) => meanOf(runs.map(of));
-    const quality = mean((line) => line.quality);
-    return [
-      task,
-      arm,
-      `${rate}`,
-      `${runs.length}`,
-      mean(({ steps }) => steps).toFixed(0),
-      quality >= 0 ? `${(100 * quality).toFixed(2)} %` : (-quality).toFixed(4),
-      medianOf(runs.map(({ seconds }) => seconds)).toFixed(2),
-      medianOf(runs.map(({ changing }) => changing)).toFixed(2),
-      (mean(({ flops }) => flops) / 1e12).toFixed(1),
-      `${mean(({ frozen }) => frozen).toFixed(0)} of ${components}`,
-    ];
+  const sorted = [...groups.values()].toSorted(([a], [b]) => a.task.localeCompare(b.task));
+  // All of a task have one rate, and a single seed tells no stall.
+  return studyTable(summariseBeside(plan, { lines, groups: sorted }), {
+    without: ["rate", "to full", "undisturbed", "s, undisturbed"],
   });
-  return markdownTable(
-    ["task", "arm", "rate", "seeds", "steps", "quality", "s", "changes, s", "TFLOP", "frozen"],
-    rows,
-  );
 }
 
 /** Where and how it ran. */
@@ -109,7 +92,7 @@ export function partsOf(
         : [...studyTable(summaries), "", "![Quality over time](study.svg)"],
       cache: cacheLines(cache),
       f32: f32Lines(plan, { lines, f32 }),
-      breadth: breadthTable(lines),
+      breadth: breadthTable(plan, lines),
       scratch: fresh.length === 0 ? ["Not measured yet."] : studyTable(fresh),
     },
   };

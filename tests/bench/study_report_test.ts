@@ -242,12 +242,36 @@ Deno.test("between replaces what stands between markers, and names a missing one
   assertThrows(() => between(text, { part: "y", lines: [] }), DataError, "<!-- y -->");
 });
 
-Deno.test("the breadth stands beside full training of the same seed and rate", () => {
-  const rate = TASK.rates[1],
-    of = (arm: PlannedRun["arm"], seed: number) => madeUp({ task: TASK, arm, rate, seed, purpose: "final" });
-  const lines = [{ ...of("auto", 21), arm: "prefix" }, of("full", 21), of("full", 22)];
-  const { breadth } = partsOf(SMALL, { lines, cache: [] }).parts;
-  assertEquals(breadth.slice(2).map((row) => row.split(" | ")[1]), ["full", "prefix"]);
+Deno.test("the breadth stands beside full training of the same seed and rate, with the columns of the other tables", () => {
+  const run: PlannedRun = { task: TASK, arm: "auto", rate: TASK.rates[1], seed: 21, purpose: "final" };
+  const prefix = { ...madeUp(run), arm: "prefix", peakBytes: 2e9, joules: 7 };
+  const { breadth } = partsOf(SMALL, { lines: [...ALL, prefix], cache: [] }).parts;
+  const [head, , ...rows] = breadth.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim()));
+  assertEquals(rows.map(([name, seeds]) => `${name}: ${seeds}`), [
+    "instruction-full, full: 1",
+    "instruction-full, GradES: 1",
+    "instruction-full, prefix: 1",
+  ]);
+  assertEquals(Object.fromEntries(head.map((name, i) => [name, rows[2][i]])), {
+    "task, arm": "instruction-full, prefix",
+    "seeds": "1",
+    "steps": "120",
+    "quality": "3.1010",
+    // 2.5 s lie between 60 steps (3.303) and 90 steps (3.103) of that seed. One seed has no interval.
+    "at equal time": "+0.1020",
+    "s": "2.50",
+    "changes, s": "0.50",
+    "TFLOP": "2.5",
+    "MB": "2000",
+    "J": "7",
+    "forgetting": "20.0 → 25.0",
+    "frozen": "0 of 9",
+  });
+  // In the core a single seed tells no difference.
+  const one = summarise(SMALL, ALL.filter(({ seed }) => seed === 21 || seed === PLAN.tuningSeed));
+  assert(
+    one.every(({ seeds, toFull, atEqualTime }) => seeds === 1 && toFull === null && atEqualTime === null),
+  );
 });
 
 Deno.test("STUDY.md has the markers of all parts, and the plot has a line for each arm", async () => {

@@ -100,7 +100,7 @@ function shorterAt(
     : found.reduce((best, one) => one.validation > best.validation ? one : best).quality;
 }
 
-/** Differences of the runs that have a counterpart, and null where one of several seeds has none. */
+/** Differences of the runs to their counterparts, without an interval of a single one; null where a run has none. */
 function differenceOf(
   lines: readonly StudyLine[],
   counterpart: (line: StudyLine) => number | null,
@@ -109,18 +109,23 @@ function differenceOf(
     const other = counterpart(line);
     return other === null ? [] : [line.quality - other];
   });
-  return found.length < lines.length ? null : pairedDifference(found);
+  if (found.length < lines.length) return null;
+  return found.length === 1
+    ? { mean: found[0], low: NaN, high: NaN, p: 1, count: 1 }
+    : pairedDifference(found);
 }
 
 const KINDS = ["toFull", "atEqualTime", "withoutChanges", "atEqualUndisturbed"] as const;
 type Kind = typeof KINDS[number];
 type Raw = Omit<Summary, Kind> & { readonly [K in Kind]: Compared | null };
 
-function rawOf({ plan, lines, task, arm }: {
+function rawOf({ plan, lines, task, arm, given }: {
   readonly plan: StudyPlan;
   readonly lines: readonly StudyLine[];
   readonly task: StudyTask;
   readonly arm: Arm;
+  /** Its final runs, where they are not those of the plan. */
+  readonly given?: readonly StudyLine[];
 }): Raw | null {
   const of = (name: string): StudyLine[] => {
     const rate = finalRate(plan, { lines, task, arm: name });
@@ -129,7 +134,7 @@ function rawOf({ plan, lines, task, arm }: {
       plan.finalSeeds.includes(line.seed)
     );
   };
-  const rate = finalRate(plan, { lines, task, arm }), final = of(arm);
+  const rate = finalRate(plan, { lines, task, arm }), final = given ?? of(arm);
   const tuned = lines.filter((line) =>
     line.task === task.name && line.arm === arm && line.purpose === "tune" &&
     (rate === null || line.rate === rate)
@@ -173,8 +178,45 @@ function familyOf(one: { readonly task: StudyTask; readonly arm: Arm }): string 
   return one.arm === PRIMARY ? "primary" : FREEZING.includes(one.arm) ? "freezing" : "control";
 }
 
+/** A summary with the probability of each difference; those without one are left out. */
+function withProbability(raw: Raw, of: (difference: Compared) => number | undefined): Summary {
+  const known = (difference: Compared | null): Corrected | null => {
+    const corrected = difference === null ? undefined : of(difference);
+    return corrected === undefined ? null : { ...difference!, corrected };
+  };
+  return {
+    ...raw,
+    toFull: known(raw.toFull),
+    atEqualTime: known(raw.atEqualTime),
+    withoutChanges: known(raw.withoutChanges),
+    atEqualUndisturbed: known(raw.atEqualUndisturbed),
+  };
+}
+
 /**
- * Summaries of all tasks and arms that have a run. Holm's correction goes over all differences of a kind and a family.
+ * Summaries of runs that the plan does not have, beside its own. Nothing is tested: a single seed has its differences, too.
+ *
+ * @param plan The plan
+ * @param options Finished runs of the plan, and the others: those of a task, an arm and a rate together
+ * @returns A summary of each group whose task the plan has
+ */
+export function summariseBeside(
+  plan: StudyPlan,
+  { lines, groups }: {
+    readonly lines: readonly StudyLine[];
+    readonly groups: readonly (readonly StudyLine[])[];
+  },
+): Summary[] {
+  return groups.flatMap((given) => {
+    const task = plan.tasks.find(({ name }) => name === given[0].task), arm = given[0].arm as Arm;
+    const raw = task === undefined ? null : rawOf({ plan, lines, task, arm, given });
+    return raw === null ? [] : [withProbability(raw, () => 1)];
+  });
+}
+
+/**
+ * Summaries of all tasks and arms that have a run. Holm's correction goes over all differences of a kind and a family; one of a single
+ * seed is left out.
  *
  * @param plan The plan
  * @param lines Finished runs
@@ -187,20 +229,13 @@ export function summarise(plan: StudyPlan, lines: readonly StudyLine[]): Summary
   const corrected = new Map<Compared, number>();
   for (const kind of KINDS) {
     for (const family of new Set(raw.map(familyOf))) {
-      const found = raw.flatMap((one) => familyOf(one) === family ? one[kind] ?? [] : []);
+      const found = raw.flatMap((one) => familyOf(one) === family ? one[kind] ?? [] : [])
+        .filter(({ count }) => count > 1);
       const probabilities = holm(found.map(({ p }) => p));
       found.forEach((difference, i) => corrected.set(difference, probabilities[i]));
     }
   }
-  const withHolm = (difference: Compared | null): Corrected | null =>
-    difference === null ? null : { ...difference, corrected: corrected.get(difference)! };
-  return raw.map((one) => ({
-    ...one,
-    toFull: withHolm(one.toFull),
-    atEqualTime: withHolm(one.atEqualTime),
-    withoutChanges: withHolm(one.withoutChanges),
-    atEqualUndisturbed: withHolm(one.atEqualUndisturbed),
-  }));
+  return raw.map((one) => withProbability(one, (difference) => corrected.get(difference)));
 }
 
 /**

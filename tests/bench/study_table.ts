@@ -27,7 +27,7 @@ const HEAD = [
   "J",
   "forgetting",
   "frozen",
-];
+] as const;
 
 /** Whether quality is accuracy, which is told in per cent. */
 export function isAccuracy({ lines }: Pick<Summary, "lines">): boolean {
@@ -52,14 +52,13 @@ function qualityText({ lines }: Summary): string {
 
 const signed = (x: number, digits: number): string => `${x < 0 ? "-" : "+"}${Math.abs(x).toFixed(digits)}`;
 
-/** A difference with its interval: points of accuracy, or nats by which the loss is lower; bold beyond chance. */
+/** A difference with its interval, if it has one: points of accuracy, or nats by which the loss is lower; bold beyond chance. */
 export function differenceText(difference: Corrected | null, accuracy: boolean): string {
   if (difference === null) return "";
   const scale = accuracy ? 100 : 1, digits = accuracy ? 2 : 4;
-  const { mean, low, high } = difference;
-  const text = `${difference.slower ? "≥ " : ""}${signed(scale * mean, digits)} (${
-    signed(scale * low, digits)
-  } – ${signed(scale * high, digits)})`;
+  const { mean, low, high, count } = difference;
+  const interval = ` (${signed(scale * low, digits)} – ${signed(scale * high, digits)})`;
+  const text = `${difference.slower ? "≥ " : ""}${signed(scale * mean, digits)}${count > 1 ? interval : ""}`;
   return verdictOf(difference) === "open" ? text : `**${text}**`;
 }
 
@@ -107,7 +106,11 @@ export function markdownTable(head: readonly string[], rows: readonly (readonly 
   return [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
 }
 
-/** The table. */
-export function studyTable(summaries: readonly Summary[]): string[] {
-  return markdownTable(HEAD, summaries.map(rowOf));
+/** The table, of all columns or without some. */
+export function studyTable(
+  summaries: readonly Summary[],
+  { without = [] }: { readonly without?: readonly typeof HEAD[number][] } = {},
+): string[] {
+  const shown = (_: string, i: number): boolean => !without.includes(HEAD[i]);
+  return markdownTable(HEAD.filter(shown), summaries.map((summary) => rowOf(summary).filter(shown)));
 }
