@@ -198,7 +198,7 @@ export * from "./core/train/types.ts";
 export * from "./core/train/memory.ts";
 export type * from "./core/train/parameter_exchange.ts";
 export type { SkippedSteps } from "./core/train/skipped_steps.ts";
-export type { HostMemory } from "./core/host/host_memory.ts";
+export type { MappedMemory } from "./core/host/mapped_memory.ts";
 export type { Ranks } from "./core/train/ranks.ts";
 export type { MatmulTile, MatmulVariant } from "./kernels/matmul/types.ts";
 export type { MatrixDialect, MatrixUnit } from "./kernels/matrix_unit.ts";

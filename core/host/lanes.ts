@@ -37,7 +37,7 @@ export interface LaneWindow {
 
 /**
  * What lanes do, piece by piece: put bytes into the window, add up one slot over all processes, and take bytes out. All processes
- * give the same `lengths`, and put, add up and take alike. Addresses are numbers.
+ * give the same `lengths`; all add up or none, and where they do all take or none. Addresses are numbers.
  */
 export interface LaneJob {
   /** Bytes of each slot. */
@@ -45,20 +45,13 @@ export interface LaneJob {
   /** What goes into this process's part, and into which slot. */
   readonly puts: readonly { readonly slot: number; readonly from: number }[];
   /**
-   * Adds up the slot of this process's number over all, in the order of their numbers: each process adds one slot up. `from` has its
-   * own values, which it need not put, and `into` gets the sums; both are of whole slots. {@link summedAt} tells in whose part they are.
+   * Adds up the slot of this process's number over all, in the order of their numbers, in the part of process `of`, another one: each
+   * process adds one slot up. `from` has its own values, which it does not put, and `into` gets the sums; both are of whole slots.
    */
-  readonly sum?: { readonly from: number; readonly into?: number };
+  readonly sum?: { readonly of: number; readonly from: number; readonly into?: number };
   /** What is copied out: a slot of a process's part. */
   readonly takes: readonly { readonly of: number; readonly slot: number; readonly to: number }[];
 }
-
-/**
- * The process in whose part a slot is added up: the first that puts its values there, so that they are copied once.
- *
- * @param slot The slot, which is that of the process that adds it up
- */
-export const summedAt = (slot: number): number => slot === 0 ? 1 : 0;
 
 /** Some lanes. */
 export interface Lanes {
@@ -152,7 +145,9 @@ function lane(
   let round = 0, code = 0;
   /** Waits for the others; one of them is told so by a number below 0. */
   const meet = (): void => {
-    code ||= Math.max(0, call.pthread_barrier_wait(BigInt(barriers[number])));
+    // Also after a failure: the others wait.
+    const met = call.pthread_barrier_wait(BigInt(barriers[number]));
+    code ||= Math.max(0, met);
   };
   const work = ({ lengths, puts, sum, takes }: LaneJob, lanes: number): void => {
     const longest = Math.max(...lengths), share = Math.ceil(longest / lanes / line) * line;
@@ -166,11 +161,11 @@ function lane(
     const put = (k: number): void => {
       for (const { slot, from } of puts) copy(place(rank, slot, k), from + at(k), bytes(slot, k));
     };
-    const addUp = ({ from, into }: NonNullable<LaneJob["sum"]>, k: number): void => {
-      // As summedAt says. The order is that of ranks on rank 0, too, as a sum of two has the same bits in both orders.
-      const sums = place(rank === 0 ? 1 : 0, rank, k), count = bytes(rank, k) / 4;
-      for (let r = 1; r < size; r++) {
-        const values = r === Math.max(rank, 1) ? from + at(k) : place(r, rank, k);
+    const addUp = ({ of, from, into }: NonNullable<LaneJob["sum"]>, k: number): void => {
+      const sums = place(of, rank, k), count = bytes(rank, k) / 4;
+      for (let r = 0; r < size; r++) {
+        if (r === of) continue;
+        const values = r === rank ? from + at(k) : place(r, rank, k);
         code ||= call.MPI_Reduce_local(BigInt(values), BigInt(sums), count, float, add);
       }
       if (into !== undefined) copy(into + at(k), sums, bytes(rank, k));

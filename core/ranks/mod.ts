@@ -16,6 +16,6 @@ export {
   type ExchangePlan,
   exchangeSeconds,
 } from "./exchange_cost.ts";
-export type { HostMemory } from "../host/host_memory.ts";
+export type { MappedMemory } from "../host/mapped_memory.ts";
 export type { Ranks } from "../train/ranks.ts";
 export { RanksLostError } from "./survival.ts";

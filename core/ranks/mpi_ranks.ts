@@ -6,7 +6,7 @@
 
 import { refuse } from "../arguments.ts";
 import { RanksError } from "../errors.ts";
-import { type HostMemory, memoryOf, valuesIn } from "../host/host_memory.ts";
+import { type MappedMemory, memoryOf, valuesIn } from "../host/mapped_memory.ts";
 import type { Mpi } from "../host/load_mpi.ts";
 import type { AddsGradients } from "../train/parameter_exchange.ts";
 import { gradientExchange } from "../train/step/exchange.ts";
@@ -197,14 +197,14 @@ function sumsOf(mpi: Mpi, { group, next, shared }: Calls): Pick<Ranks, "sum" | "
       check(mpi, "sum", await hold(call.MPI_Allreduce(inPlace, part, part.length, float, sum, handle), part));
     }
   };
-  const add = async (data: HostMemory, sums: HostMemory): Promise<void> => {
+  const add = async (data: MappedMemory, sums: MappedMemory): Promise<void> => {
     const window = data.bytes < LEAST_SHARED ? null : await shared?.open() ?? null;
     if (window !== null) return await hold(sharedSum(window, { data, sums, across }), data, sums);
     const values = valuesIn(data);
     await across(values, group.group.handle);
     if (sums !== data) valuesIn(sums).set(values);
   };
-  const together = (data: HostMemory, sums: HostMemory): Promise<void> => {
+  const together = (data: MappedMemory, sums: MappedMemory): Promise<void> => {
     const window = data.bytes < LEAST_SHARED ? null : shared?.opened ?? null;
     if (window === null || window.across !== null) return next("sum", () => add(data, sums));
     // Lanes do one after the other by themselves, and go on to the next while this thread is busy.

@@ -8,8 +8,8 @@
  * @module
  */
 
-import { type HostMemory, valuesIn } from "../host/host_memory.ts";
-import { type LaneJob, summedAt } from "../host/lanes.ts";
+import { type MappedMemory, valuesIn } from "../host/mapped_memory.ts";
+import type { LaneJob } from "../host/lanes.ts";
 import type { SharedWindow } from "./shared_window.ts";
 
 /** Bytes from which shared memory is faster than a message. */
@@ -27,8 +27,8 @@ const LINE = 64;
 export async function sharedSum(
   window: SharedWindow,
   { data, sums, across }: {
-    readonly data: HostMemory;
-    readonly sums: HostMemory;
+    readonly data: MappedMemory;
+    readonly sums: MappedMemory;
     readonly across: (slice: Float32Array, group: bigint) => Promise<void>;
   },
 ): Promise<void> {
@@ -41,8 +41,9 @@ export async function sharedSum(
   const puts = begins.map((begin, slot) => ({ slot, from: from + begin })).filter(({ slot }) =>
     slot !== rank
   );
-  if (window.across === null) return await run({ puts, sum: { from: from + own }, takes: take(summedAt) });
-  await run({ puts, sum: { from: from + own, into: from + own }, takes: [] });
+  const sum = { of: summedAt(rank), from: from + own };
+  if (window.across === null) return await run({ puts, sum, takes: take(summedAt) });
+  await run({ puts, sum: { ...sum, into: from + own }, takes: [] });
   await across(valuesIn(data).subarray(own / 4, (own + lengths[rank]) / 4), window.across);
   await run({ puts: [{ slot: rank, from: from + own }], takes: take((slot) => slot) });
 }
@@ -112,6 +113,12 @@ export async function sharedBroadcast(
     takes: rank === root ? [] : begins.map((begin, slot) => ({ of: root, slot, to: at + begin })),
   });
 }
+
+/**
+ * The rank in whose part a slice is added up: the first that puts its values there. The order is that of ranks for slice 0, too, whose
+ * own values come second: a sum of two has the same bits in both orders.
+ */
+const summedAt = (slice: number): number => slice === 0 ? 1 : 0;
 
 /** Cuts bytes into slices of whole lines, the last of which may be shorter or empty. */
 function slicesOf(

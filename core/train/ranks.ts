@@ -54,7 +54,7 @@
  * @module
  */
 
-import type { HostMemory } from "../host/host_memory.ts";
+import type { MappedMemory } from "../host/mapped_memory.ts";
 
 /** This process among those that train together. A narrow interface, so that another engine than MPI is one file. */
 export interface Ranks {
@@ -74,16 +74,18 @@ export interface Ranks {
   sum(data: Float32Array): Promise<void>;
   /**
    * Adds up the values of all ranks as {@link Ranks.sum} does, to other memory: the sums of a bucket then need no copy on their way back
-   * to the device. Absent where an engine has no faster way than `sum` and a copy.
+   * to the device. Both must stay mapped until it has ended. Absent where an engine has no faster way than `sum` and a copy.
    *
    * @param data As many f32 values on each rank; whether they change is not said
    * @param sums As much memory, which becomes the sums and may be slow to read
    */
-  readonly sumMapped?: (data: HostMemory, sums: HostMemory) => Promise<void>;
+  readonly sumMapped?: (data: MappedMemory, sums: MappedMemory) => Promise<void>;
   /**
-   * How much of its memory {@link Ranks.sumMapped} must see from now on: where it works at the address, the first bytes. All when absent.
+   * How many bytes of its memory {@link Ranks.sumMapped}, with which it comes, must see from now on: where it works at the address, the
+   * first few. All when absent.
    *
    * @param bytes Those of the memory
+   * @returns `bytes` at most, and a multiple of 4
    */
   readonly seenBytes?: (bytes: number) => number;
   /**

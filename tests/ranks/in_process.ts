@@ -5,7 +5,7 @@
  */
 
 import { type Ranks, RanksError } from "@firn/train/ranks";
-import { valuesIn } from "../../core/host/host_memory.ts";
+import { valuesIn } from "../../core/host/mapped_memory.ts";
 
 /**
  * Makes ranks.

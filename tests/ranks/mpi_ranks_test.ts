@@ -6,7 +6,7 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError, RanksError } from "@firn/train";
-import { memoryOf } from "../../core/host/host_memory.ts";
+import { memoryOf } from "../../core/host/mapped_memory.ts";
 import { startLanes } from "../../core/host/lanes.ts";
 import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
 import { mortalMpi } from "./mortal_mpi.ts";

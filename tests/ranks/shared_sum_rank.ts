@@ -1,13 +1,13 @@
 /**
- * One rank of tests/ranks/shared_sum_test.ts: `shared_sum_rank.ts sums` compares sums with those of one process, `shared_sum_rank.ts
- * dies` waits for a rank that dies, and `throws` and `exits` end by such an error while the other rank lives on. Rank 0 prints.
+ * One rank of tests/ranks/shared_sum_test.ts: `shared_sum_rank.ts sums` compares sums with those of one process, `lanes` by several
+ * threads, `hosts` as if each two ranks were on a host of their own; `dies` waits for a rank that dies, and `throws` and `exits` end by such an error while the other rank lives on. Rank 0 prints.
  *
  * @module
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RanksError } from "@firn/train/ranks";
-import { type HostMemory, memoryOf } from "../../core/host/host_memory.ts";
+import { type MappedMemory, memoryOf } from "../../core/host/mapped_memory.ts";
 import { loadMpi, type Mpi } from "../../core/host/load_mpi.ts";
 import { mpiRanks } from "../../core/ranks/mpi_ranks.ts";
 import { sharedSum } from "../../core/ranks/shared_calls.ts";
@@ -19,11 +19,24 @@ const SIZES = [1, 2 ** 18, 300_001];
 /** A window that is smaller than these, and one of the usual size. */
 const SMALL = 2 ** 19, USUAL = 2 ** 25;
 
-const mpi = loadMpi(Deno.env.get("FIRN_MPI_LIBRARY")!), { call, constants: { world } } = mpi;
-const [what] = Deno.args,
-  ranks = mpiRanks(mpi, { seconds: what === "sums" ? 60 : 1.5 }),
+const [what] = Deno.args, library = Deno.env.get("FIRN_MPI_LIBRARY")!;
+// A rank has as many lanes as there are processors for it.
+if (what === "lanes") Object.defineProperty(navigator, "hardwareConcurrency", { value: 12 });
+const mpi = hosted(loadMpi(library)), { call, constants: { world } } = mpi;
+const ADDS = ["sums", "lanes", "hosts"],
+  ranks = mpiRanks(mpi, { seconds: ADDS.includes(what) ? 60 : 1.5 }),
   { rank, size } = ranks;
 const all: Group = { handle: world, rank, size };
+
+/** MPI as it is, or as if each two ranks were on a host. */
+function hosted(mpi: Mpi): Mpi {
+  if (what !== "hosts") return mpi;
+  const split = { parameters: ["usize", "i32", "i32", "buffer"], result: "i32" } as const;
+  const { symbols } = Deno.dlopen(library, { MPI_Comm_split: split });
+  const MPI_Comm_split_type: Mpi["call"]["MPI_Comm_split_type"] = (comm, _type, key, _info, made) =>
+    symbols.MPI_Comm_split(comm, Math.floor(key / 2), key, made);
+  return { ...mpi, call: { ...mpi.call, MPI_Comm_split_type } };
+}
 
 function say(text: string): void {
   if (rank === 0) console.log(text);
@@ -49,7 +62,7 @@ function added(parts: readonly Float32Array[]): Float32Array {
 }
 
 /** Memory as it is shown to ranks of one host: the first bytes of it. */
-function shownOf(values: Float32Array, seen = ranks.seenBytes!(values.byteLength)): HostMemory {
+function shownOf(values: Float32Array, seen = ranks.seenBytes!(values.byteLength)): MappedMemory {
   const { first, bytes } = memoryOf(values);
   return { first: first.subarray(0, seen), bytes };
 }
@@ -72,15 +85,37 @@ async function onHosts(hostOf: (rank: number) => number, own: Mpi = mpi): Promis
   return await openWindow(own, { all, local, check, bytes: SMALL });
 }
 
+/** Adds up values of all ranks, which it then has of all of them: those of a host first. */
+async function bothSums(items: number, ofHost = size): Promise<void> {
+  const parts = Array.from({ length: size }, (_, r) => valuesOf(items, r));
+  const hosts = Array.from({ length: size / ofHost }, (_, h) => parts.slice(h * ofHost, (h + 1) * ofHost));
+  const expected = added(hosts.map(added)), place = parts[rank].slice(), into = new Float32Array(items);
+  await ranks.sum(place);
+  assertSame(place, expected, "sum");
+  await ranks.sumMapped!(shownOf(parts[rank]), shownOf(into));
+  assertSame(into, expected, "sumMapped");
+}
+
+/** What several threads of each rank add up and bring. */
+async function byLanes(): Promise<void> {
+  for (const items of [...SIZES, USUAL / 4 + 1001]) await bothSums(items);
+  await atOnce();
+  await moves();
+  await ranks.close();
+  say(`${size} ranks agree`);
+}
+
+/** What ranks of several hosts add up. */
+async function byHosts(): Promise<void> {
+  for (const items of SIZES) await bothSums(items, 2);
+  // Messages between hosts need all of it.
+  assertEquals(ranks.seenBytes!(USUAL), USUAL);
+  await ranks.close();
+  say(`${size} ranks agree`);
+}
+
 async function sums(): Promise<void> {
-  for (const items of size === 2 ? [...SIZES, USUAL / 4 / size + 1001] : SIZES) {
-    const parts = Array.from({ length: size }, (_, r) => valuesOf(items, r)), expected = added(parts);
-    const place = parts[rank].slice(), into = new Float32Array(items);
-    await ranks.sum(place);
-    assertSame(place, expected, "sum");
-    await ranks.sumMapped!(shownOf(parts[rank]), shownOf(into));
-    assertSame(into, expected, "sumMapped");
-  }
+  for (const items of size === 2 ? [...SIZES, USUAL / 4 / size + 1001] : SIZES) await bothSums(items);
   await smallWindows();
   const refused = await onHosts((r) => Math.min(r, 1));
   if (size > 2) assertEquals(refused, null);
@@ -195,4 +230,5 @@ async function ends(): Promise<void> {
   Deno.exit(1);
 }
 
-await (what === "sums" ? sums() : what === "dies" ? waits() : ends());
+const does: Record<string, () => Promise<void>> = { sums, lanes: byLanes, hosts: byHosts, dies: waits };
+await (does[what] ?? ends)();

@@ -32,7 +32,7 @@ async function shell(command: string): Promise<{ readonly code: number; readonly
 
 const MPI = await mpiHere();
 
-function run(size: number, what: "sums" | "dies" | "throws" | "exits"): ReturnType<typeof shell> {
+function run(size: number, what: string): ReturnType<typeof shell> {
   const { mpirun, library } = MPI!, env = "FIRN_MPI_LIBRARY";
   // As much as a program of one's own needs; a rank that dies must ask the system for it.
   const permissions = [
@@ -57,6 +57,20 @@ for (const size of [2, 3, 4]) {
     ignore: MPI === null,
     async fn() {
       const { code, text } = await run(size, "sums");
+      assertEquals(code, 0, text);
+      assertStringIncludes(text, `${size} ranks agree`);
+    },
+  });
+}
+
+for (
+  const [size, what, how] of [[2, "lanes", "by several threads each"], [4, "hosts", "of two hosts"]] as const
+) {
+  Deno.test({
+    name: `${size} ranks ${how} get the sums of one process, bit for bit`,
+    ignore: MPI === null,
+    async fn() {
+      const { code, text } = await run(size, what);
       assertEquals(code, 0, text);
       assertStringIncludes(text, `${size} ranks agree`);
     },

@@ -13,7 +13,7 @@
 
 import { RanksError } from "../../errors.ts";
 import { fingerprint, wordsOf } from "../../fingerprint.ts";
-import { type HostMemory, valuesIn } from "../../host/host_memory.ts";
+import { type MappedMemory, valuesIn } from "../../host/mapped_memory.ts";
 import type { Ranks } from "../ranks.ts";
 import { checkAllocations, destroyBuffer, writeValues } from "../../runtime/buffers.ts";
 import type { Gpu } from "../../runtime/device.ts";
@@ -135,7 +135,7 @@ async function exchangeAll(
     readonly after: Promise<unknown> | undefined;
   },
 ): Promise<ExchangeTime> {
-  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<HostMemory>[] = [];
+  const { gpu, ranks, slots } = held, arrived: Promise<void>[] = [], reads: Promise<MappedMemory>[] = [];
   const freed = new Set<Slot>(slots), completed = new Set<Summed>(), clock = exchangeClock();
   // Where mapping waits for all that is submitted, the next bucket is submitted once this one is mapped.
   const ahead = staysQueued(gpu) ? slots.length - 1 : 0;
@@ -151,7 +151,7 @@ async function exchangeAll(
     reading.catch(() => {});
     reads.push(reading);
   };
-  const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: HostMemory): Promise<void> => {
+  const give = async (slot: Slot, pieces: readonly Piece<Summed>[], values: MappedMemory): Promise<void> => {
     const { staging, upload } = slot;
     // The other ranks may write to it, whatever happens here.
     staging.busy = true;
@@ -185,15 +185,15 @@ async function exchangeAll(
 export type Sums = Float32Array | null;
 
 /** Bytes that are seen of mapped memory which ranks add up in: more make V8 collect garbage. */
-function seenOf({ source }: Gpu, { seenBytes }: Ranks, bytes: number): number {
-  return source.inPlace && seenBytes !== undefined ? seenBytes(bytes) : bytes;
+function seenOf({ source }: Gpu, { sumMapped, seenBytes }: Ranks, bytes: number): number {
+  return source.inPlace && sumMapped !== undefined && seenBytes !== undefined ? seenBytes(bytes) : bytes;
 }
 
 /** Adds up a bucket over the ranks, where its upload begins if they can. */
 export async function addUp(
   gpu: Gpu,
   ranks: Ranks,
-  { values, upload }: Pick<Slot, "upload"> & { readonly values: HostMemory },
+  { values, upload }: Pick<Slot, "upload"> & { readonly values: MappedMemory },
 ): Promise<Sums> {
   if (upload === null || ranks.sumMapped === undefined) {
     const sums = valuesIn(values);
@@ -221,7 +221,7 @@ export async function read(
   gpu: Gpu,
   ranks: Ranks,
   { staging, bytes }: Pick<Slot, "staging"> & { readonly bytes: number },
-): Promise<HostMemory> {
+): Promise<MappedMemory> {
   return { first: new Uint8Array(await mapped(gpu, staging, bytes, seenOf(gpu, ranks, bytes))), bytes };
 }
 
