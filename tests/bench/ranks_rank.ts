@@ -25,6 +25,7 @@ import { hostFileSystem } from "@firn/train/data";
 import { newAdapter } from "@firn/train/hub";
 import { averageParameters, openRanks, type Ranks } from "@firn/train/ranks";
 import type { MatmulVariant } from "../../kernels/matmul/types.ts";
+import { turning } from "../../core/runtime/turns.ts";
 import { loadVariants } from "../../core/tune/tune_cache.ts";
 import { runMain } from "../../examples/flags.ts";
 import { deviceOf } from "../../examples/gpu.ts";
@@ -56,8 +57,8 @@ export interface Question {
 const LOSSES = 4;
 /** Steps after these and before the first one that is timed; with parameters the rest of a period. Also periods that are timed at least. */
 const WARM = 3;
-/** Milliseconds in which an addon ends what garbage is collected of a job: 20,000 objects take 0.9 s by two slow cores. */
-const CLEAN_MS = 500;
+/** Milliseconds in which an addon ends the objects that a job has left. */
+const CLEAN_MS = 1000;
 
 /** The micro-batches of a rank, a share of those of all. */
 function batchesOf({ batch, length, micro, shape }: Job, rank: number): TokenBatch[] {
@@ -107,9 +108,9 @@ interface Bench {
 const collect = collector();
 
 /** Collects garbage, and gives the addon time to end its objects: it does so in later turns of the event loop. */
-async function clean(): Promise<void> {
+async function clean(gpu: Gpu): Promise<void> {
   collect();
-  await new Promise((resolve) => setTimeout(resolve, CLEAN_MS));
+  await turning(gpu, new Promise((resolve) => setTimeout(resolve, CLEAN_MS)));
 }
 
 async function measure(
@@ -117,7 +118,7 @@ async function measure(
   { gpu, ranks, model: modelOf, question }: Bench,
   timed = true,
 ): Promise<Measured> {
-  await clean();
+  await clean(gpu);
   const model = await modelOf(job), learningRate = 1e-4;
   const training = defineTraining<object, TokenBatch>(gpu, nextTokenLoss(model), {
     // As the twin: PEFT's adapters are not clipped there.
@@ -151,10 +152,10 @@ async function measure(
       await take(1);
       if (!timed || comparesLoss(job)) losses.push((await read(gpu, state.loss!))[0]);
     }
-    // What planning left, and recordings that were replaced. The steps before the clock bring the device back to its pace.
-    await clean();
     const result = { job, gpus: ranks?.size ?? 1, by: timed ? "Firn" : "Firn, losses", losses };
     if (!timed) return { ...result, ms: 0, bytes: null, exchange: null };
+    // What planning left. The steps before the clock bring the device back to its pace.
+    await clean(gpu);
     // With parameters, whole periods, each with one exchange.
     const period = job.every ?? 1, before = job.every === null ? WARM : EVERY - LOSSES;
     const warm = await take(before) / before;
