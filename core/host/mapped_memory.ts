@@ -5,8 +5,8 @@
  */
 
 /**
- * Memory that a driver has mapped, by its first bytes. V8 counts the bytes of each view of such memory, and collects garbage after
- * 64 MB of them: with views of all, each exchange of a model would pause for that.
+ * Memory that a driver has mapped, by its first bytes. V8 counts the bytes of each view of such memory, and collects garbage where they
+ * are many: with views of all, an exchange of 500 MB pauses up to four times for that (tests/bench/RESULTS.md).
  */
 export interface MappedMemory {
   /** A view of the first bytes, or of all. */
